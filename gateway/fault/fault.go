@@ -20,20 +20,20 @@ type Code uint8
 // The codes. Internal is the zero value, so that a foreign error never passes
 // for something milder.
 const (
-	Internal     Code = iota // a defect or a broken part of ours
-	Invalid                  // the request itself is wrong
-	Unauthorized             // who are you?
-	Forbidden                // we know you, and no
-	NotFound                 // what is named does not exist
-	Conflict                 // version or state stands against it
-	Exists                   // a thing of that name is there already
-	TooLarge                 // over a size limit
-	Unsupported              // well formed, but not served here
-	Throttled                // too much of it, later again
-	LimitExceeded            // a count limit is reached
-	Full                     // no room: quota or disk
-	Unavailable              // a part is starting, stopping or down
-	Timeout                  // it took too long
+	Internal      Code = iota // a defect or a broken part of ours
+	Invalid                   // the request itself is wrong
+	Unauthorized              // who are you?
+	Forbidden                 // we know you, and no
+	NotFound                  // what is named does not exist
+	Conflict                  // version or state stands against it
+	Exists                    // a thing of that name is there already
+	TooLarge                  // over a size limit
+	Unsupported               // well formed, but not served here
+	Throttled                 // too much of it, later again
+	LimitExceeded             // a count limit is reached
+	Full                      // no room: quota or disk
+	Unavailable               // a part is starting, stopping or down
+	Timeout                   // it took too long
 	codes
 )
 
