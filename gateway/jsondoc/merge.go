@@ -1,0 +1,125 @@
+package jsondoc
+
+import "strings"
+
+// Equal says whether a and b are the same value: numbers by value, arrays by order,
+// objects by their members. Marks do not count.
+func Equal(a, b *Value) bool {
+	if a.kind != b.kind || len(a.kids) != len(b.kids) {
+		return false
+	}
+	if a.kind == Number {
+		return sameNumber(a.text, b.text)
+	}
+	if a.text != b.text {
+		return false
+	}
+	for i := range a.kids {
+		if a.kids[i].Key != b.kids[i].Key || !Equal(&a.kids[i].Value, &b.kids[i].Value) {
+			return false
+		}
+	}
+	return true
+}
+
+// Merge gives dst changed by the patch src: a null in src removes the member, an object
+// in both is merged member by member, anything else in src replaces what dst has (RFC
+// 7396, JSON Merge Patch; spec/shadow.md §3). Arrays are replaced as a whole. What is
+// left of an object whose last member is removed is an empty object. dst may be the zero
+// Value; src is not null itself.
+func Merge(dst, src *Value) Value {
+	if src.kind != Object || dst.kind != Object {
+		return withoutNulls(src)
+	}
+	if len(src.kids) == 0 {
+		return *dst
+	}
+	d, s := dst.kids, src.kids
+	kids := make([]Member, 0, len(d)+len(s))
+	for len(d) > 0 || len(s) > 0 {
+		order := -1
+		if len(d) == 0 {
+			order = 1
+		} else if len(s) > 0 {
+			order = strings.Compare(d[0].Key, s[0].Key)
+		}
+		if order < 0 {
+			kids = append(kids, d[0])
+			d = d[1:]
+			continue
+		}
+		if s[0].Value.kind != Null {
+			old := &nothing
+			if order == 0 {
+				old = &d[0].Value
+			}
+			kids = append(kids, Member{Key: s[0].Key, Value: Merge(old, &s[0].Value)})
+		}
+		if order == 0 {
+			d = d[1:]
+		}
+		s = s[1:]
+	}
+	return sorted(kids)
+}
+
+// nothing stands for the member that is not there; it is never written.
+var nothing Value
+
+// withoutNulls gives v without the members that are null, at any depth but not inside
+// arrays.
+func withoutNulls(v *Value) Value {
+	if v.kind != Object || v.nulls&nullBelow == 0 {
+		return *v
+	}
+	kids := make([]Member, 0, len(v.kids))
+	for i := range v.kids {
+		if m := &v.kids[i]; m.Value.kind != Null {
+			kids = append(kids, Member{Key: m.Key, Value: withoutNulls(&m.Value)})
+		}
+	}
+	return sorted(kids)
+}
+
+// Diff gives what of want is missing or different in have, and whether anything is: a
+// member that have lacks comes whole, two objects are compared member by member, and
+// anything else that is not equal comes whole. What only have has does not show
+// (spec/shadow.md §3.1). have may be the zero Value.
+func Diff(want, have *Value) (Value, bool) {
+	if want.kind != Object || have.kind != Object {
+		if want.kind == have.kind && Equal(want, have) {
+			return Value{}, false
+		}
+		return *want, want.kind != None
+	}
+	var kids []Member
+	h := have.kids
+	for i := range want.kids {
+		w := &want.kids[i]
+		for len(h) > 0 && h[0].Key < w.Key {
+			h = h[1:]
+		}
+		other := &nothing
+		if len(h) > 0 && h[0].Key == w.Key {
+			other = &h[0].Value
+		}
+		if d, differs := Diff(&w.Value, other); differs {
+			if kids == nil {
+				kids = make([]Member, 0, len(want.kids)-i)
+			}
+			kids = append(kids, Member{Key: w.Key, Value: d})
+		}
+	}
+	if kids == nil {
+		return Value{}, false
+	}
+	return sorted(kids), true
+}
+
+// sorted is ObjectValue for members that stand in order.
+func sorted(kids []Member) Value {
+	if len(kids) == 0 {
+		kids = nil
+	}
+	return ObjectValue(kids)
+}
