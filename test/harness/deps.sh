@@ -12,7 +12,7 @@ libc6-dev: the race detector
 e2fsprogs: the disk of the power-cut tests
 fuse3: the block recorder of the power-cut tests
 python3-pymodbus: an independent Modbus RTU slave
-python3-serial: the same
+python3-serial-asyncio: the same
 '
 
 missing=()
