@@ -1,0 +1,187 @@
+package store
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"tidegate/gateway/fault"
+)
+
+// queue holds the units that wait for their commit, in order.
+type queue struct {
+	mu     sync.Mutex
+	work   *sync.Cond // for the committer
+	room   *sync.Cond // for Submit
+	units  []*Unit
+	bytes  int
+	ticket uint64
+	closed bool
+	dead   atomic.Pointer[fault.Error]
+	limit  int
+}
+
+func (q *queue) init() {
+	q.work, q.room = sync.NewCond(&q.mu), sync.NewCond(&q.mu)
+}
+
+func (q *queue) close() {
+	q.mu.Lock()
+	q.closed = true
+	q.work.Broadcast()
+	q.room.Broadcast()
+	q.mu.Unlock()
+}
+
+func (q *queue) fail(err *fault.Error) {
+	q.mu.Lock()
+	q.dead.CompareAndSwap(nil, err)
+	q.work.Broadcast()
+	q.room.Broadcast()
+	q.mu.Unlock()
+}
+
+func (q *queue) failure() error {
+	if err := q.dead.Load(); err != nil {
+		return err
+	}
+	return nil
+}
+
+// refuseAll drops what nobody will ever commit.
+func (q *queue) refuseAll(err error) {
+	q.mu.Lock()
+	units := q.units
+	q.units, q.bytes = nil, 0
+	q.mu.Unlock()
+	for _, u := range units {
+		u.settle(err)
+	}
+}
+
+// Submit hands u over to be committed. Its writes can be read at once. An error means that u was not taken:
+// fault.Full when there is no room, fault.TooLarge, fault.Unavailable when the store is closed or has failed.
+// Submit waits while too much is queued already.
+func (s *Store) Submit(u *Unit) error {
+	if err := s.admit(u); err != nil {
+		u.drop(err)
+		return err
+	}
+	q := &s.queue
+	q.mu.Lock()
+	if q.bytes > s.cfg.QueueBytes && !u.Vital {
+		if err := s.waitForRoom(); err != nil {
+			q.mu.Unlock()
+			u.drop(err)
+			return err
+		}
+	}
+	if q.closed || q.dead.Load() != nil {
+		err := q.failure()
+		if err == nil {
+			err = fault.New(fault.Unavailable, "the store is closed")
+		}
+		q.mu.Unlock()
+		u.drop(err)
+		return err
+	}
+	q.ticket++
+	u.ticket = q.ticket
+	if len(u.ops) > 0 {
+		s.overlay.set(u.ops, u.ticket)
+	}
+	q.units = append(q.units, u)
+	q.bytes += u.size
+	u.unlock() // its writes can be seen; and it may be committed and used again once the queue is unlocked
+	if len(q.units) == 1 {
+		q.work.Signal()
+	}
+	q.mu.Unlock()
+	return nil
+}
+
+// admit refuses what cannot or must not be committed now.
+func (s *Store) admit(u *Unit) error {
+	if u.size > s.cfg.maxUnit() {
+		return fault.New(fault.TooLarge, "the message and what it causes take %d bytes; at most %d can be kept as one", u.size, s.cfg.maxUnit())
+	}
+	for i := range u.ops {
+		if n := len(u.ops[i].key); n == 0 || n > maxKeyLen {
+			return fault.New(fault.Invalid, "a key of %d bytes cannot be kept", n)
+		}
+	}
+	if u.Vital || u.Empty() {
+		return nil
+	}
+	if err := s.refusal.now.Load(); err != nil {
+		s.stats.refused.Add(1)
+		return err
+	}
+	return nil
+}
+
+// waitForRoom waits, with the queue locked, until the queue is shorter.
+func (s *Store) waitForRoom() error {
+	q := &s.queue
+	s.stats.waits.Add(1)
+	deadline := time.Now().Add(s.cfg.FullAfter)
+	wake := time.AfterFunc(s.cfg.FullAfter, func() { q.mu.Lock(); q.room.Broadcast(); q.mu.Unlock() })
+	defer wake.Stop()
+	for q.bytes > s.cfg.QueueBytes && !q.closed && q.dead.Load() == nil {
+		if !time.Now().Before(deadline) {
+			s.stats.refused.Add(1)
+			return fault.New(fault.Full, "the commit log is full: the disk has not kept up for %v", s.cfg.FullAfter)
+		}
+		q.room.Wait()
+	}
+	return nil
+}
+
+// refusals are the reasons why nothing new is taken.
+type refusals struct {
+	mu  sync.Mutex
+	why map[string]*fault.Error
+	now atomic.Pointer[fault.Error]
+}
+
+// Refuse makes Submit refuse what is not vital with err, under the name code, or with nil lets it pass again. The
+// condition is also told to Config.Notice.
+func (s *Store) Refuse(code string, err *fault.Error) {
+	r := &s.refusal
+	r.mu.Lock()
+	was := r.why[code]
+	if (was == nil) == (err == nil) && (err == nil || was.Msg == err.Msg) {
+		r.mu.Unlock()
+		return
+	}
+	if r.why == nil {
+		r.why = map[string]*fault.Error{}
+	}
+	if err != nil {
+		r.why[code] = err
+	} else {
+		delete(r.why, code)
+	}
+	var now *fault.Error
+	for _, e := range r.why {
+		now = e
+	}
+	r.now.Store(now)
+	r.mu.Unlock()
+	text := ""
+	if err != nil {
+		text = err.Msg
+	}
+	s.notice(code, text)
+}
+
+func (s *Store) notice(code, text string) {
+	if s.cfg.Notice != nil {
+		s.cfg.Notice(code, text)
+	}
+	if text != "" {
+		s.log.Warn("store has a lasting condition", "code", code, "what", text)
+	} else {
+		s.log.Info("store's condition is over", "code", code)
+	}
+}
