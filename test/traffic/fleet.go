@@ -12,6 +12,7 @@ import (
 // FleetOptions for StartFleet.
 type FleetOptions struct {
 	Publishers int
+	First      int     // number of the first publisher
 	Window     int     // messages in flight of each; 0: 1
 	Size       int     // bytes of a payload
 	Rate       float64 // messages a second of each; 0: as fast as they are acknowledged
@@ -47,7 +48,7 @@ func StartFleet(target *Target, o FleetOptions) *Fleet {
 	o.Window = max(1, o.Window)
 	f := &Fleet{o: o, target: target, drain: make(chan struct{}), stop: make(chan struct{})}
 	for p := range o.Publishers {
-		f.boats = append(f.boats, &boat{n: p})
+		f.boats = append(f.boats, &boat{n: o.First + p})
 	}
 	f.wg.Add(len(f.boats))
 	for _, b := range f.boats {
@@ -56,7 +57,7 @@ func StartFleet(target *Target, o FleetOptions) *Fleet {
 	return f
 }
 
-// Acked is the last number acknowledged to each publisher.
+// Acked is the last number acknowledged to each publisher, from First on.
 func (f *Fleet) Acked() []uint64 {
 	high := make([]uint64, len(f.boats))
 	for i, b := range f.boats {

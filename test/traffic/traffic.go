@@ -41,7 +41,7 @@ type Tally struct {
 	mu       sync.Mutex // guards what follows
 	changed  *sync.Cond
 	high     []uint64 // last number in order, by publisher
-	start    []bool   // whether the first number was seen; with anyStart it may be any
+	first    []uint64 // number each publisher was first seen with; with anyStart it may be any
 	anyStart bool
 	repeats  int
 	total    int
@@ -51,7 +51,7 @@ type Tally struct {
 
 // NewTally expects numbers of publishers from 1 on, in payloads of size bytes. name stands in what it says.
 func NewTally(name string, publishers, size int) *Tally {
-	t := &Tally{name: name, size: size, high: make([]uint64, publishers), start: make([]bool, publishers)}
+	t := &Tally{name: name, size: size, high: make([]uint64, publishers), first: make([]uint64, publishers)}
 	t.changed = sync.NewCond(&t.mu)
 	return t
 }
@@ -75,7 +75,7 @@ func (t *Tally) Take(payload []byte) {
 		return
 	}
 	switch next := t.high[p] + 1; {
-	case seq == next, t.anyStart && !t.start[p]:
+	case seq == next, t.anyStart && t.first[p] == 0:
 		t.high[p] = seq
 	case seq < next:
 		t.repeats++
@@ -83,7 +83,9 @@ func (t *Tally) Take(payload []byte) {
 		t.blame("publisher %d: %d comes after %d", p, seq, t.high[p])
 		t.high[p] = seq
 	}
-	t.start[p] = true
+	if t.first[p] == 0 {
+		t.first[p] = seq
+	}
 }
 
 func (t *Tally) blame(format string, args ...any) {
@@ -112,6 +114,16 @@ func (t *Tally) High() []uint64 {
 	defer t.mu.Unlock()
 	return append([]uint64(nil), t.high...)
 }
+
+// First is the number each publisher was first seen with, 0 when not at all.
+func (t *Tally) First() []uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return append([]uint64(nil), t.first...)
+}
+
+// String is its name.
+func (t *Tally) String() string { return t.name }
 
 // Counts are the messages taken in all, and how many of them were repetitions.
 func (t *Tally) Counts() (total, repeats int) {

@@ -39,6 +39,7 @@ type Event struct {
 	Data   []byte // nil for a flush
 	Flush  bool
 	Covers int
+	At     time.Time
 }
 
 // Disk is a mounted one. Its methods may be called from any goroutine but Unmount.

@@ -65,7 +65,7 @@ func (f *file) Write(_ context.Context, _ fs.FileHandle, b []byte, off int64) (u
 		return 0, syscall.EIO
 	}
 	d.img.WriteAt(b, off)
-	d.events = append(d.events, Event{Off: off, Data: append([]byte(nil), b...)})
+	d.events = append(d.events, Event{Off: off, Data: append([]byte(nil), b...), At: time.Now()})
 	return uint32(len(b)), 0
 }
 
@@ -83,6 +83,6 @@ func (f *file) Fsync(context.Context, fs.FileHandle, uint32) syscall.Errno {
 	if d.failSync {
 		return syscall.EIO
 	}
-	d.events = append(d.events, Event{Flush: true, Covers: covers})
+	d.events = append(d.events, Event{Flush: true, Covers: covers, At: time.Now()})
 	return 0
 }
