@@ -87,7 +87,7 @@ type Profile struct {
 	Columns   []string `yaml:"columns"`   // the names, when it does not
 
 	// Of lines of any kind.
-	MaxLine int `yaml:"max_line"` // bytes in a line, longer ones are dropped; 82+… for nmea, 4096 for others
+	MaxLine int `yaml:"max_line"` // bytes in a line, longer ones are dropped; 256 for nmea, 4096 for others
 }
 
 // Lines says whether the device speaks by itself, line by line.
