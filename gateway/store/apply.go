@@ -14,10 +14,8 @@ import (
 )
 
 const (
-	chunkBytes   = 64 << 10 // a chunk is closed when it has so many bytes
-	segmentBytes = 8 << 20  // and a segment
-	idleSegment  = 1 << 20  // the last segment goes only when it is larger than this: dropping one costs a flush
-	quiet        = time.Second
+	chunkBytes = 64 << 10 // a chunk is closed when it has so many bytes
+	quiet      = time.Second
 )
 
 // errNoRoom says that the disk is too full to apply.
@@ -173,7 +171,7 @@ func (s *Store) applyRecords(w *writer, entries []*entry, segs []Segment, floor 
 			return nil
 		}
 		n := len(segs)
-		if n == 0 || segs[n-1].Bytes > segmentBytes || segs[n-1].ID > c.first {
+		if n == 0 || segs[n-1].Bytes > s.cfg.SegmentBytes || segs[n-1].ID > c.first {
 			segs = append(segs, Segment{ID: c.first})
 			n++
 		}
@@ -242,10 +240,13 @@ func (s *Store) trim(need int64) error {
 	s.mu.Lock()
 	segs := slices.Clone(s.segs)
 	s.mu.Unlock()
+	if n := len(segs); n > 0 && need == 0 && segs[n-1].Bytes <= s.cfg.SegmentBytes/8 {
+		segs = segs[:n-1] // dropping costs a flush: the last one goes when it has grown a little
+	}
 	var kept []op
 	below := s.keeper.Trim(segs, need, func(key string, val []byte) { kept = append(kept, op{key: key, val: val}) })
 	gone := 0
-	for gone < len(segs) && segs[gone].Last < below && (gone+1 < len(segs) || segs[gone].Bytes > idleSegment || need > 0) {
+	for gone < len(segs) && segs[gone].Last < below {
 		gone++
 	}
 	if gone == 0 && len(kept) == 0 {
@@ -271,7 +272,7 @@ func (s *Store) trim(need int64) error {
 		return nil
 	}
 	s.mu.Lock()
-	s.segs = slices.Clone(segs[gone:])
+	s.segs = slices.Clone(s.segs[gone:])
 	s.mu.Unlock()
 	if err := s.db.DropPrefix(chunks...); err != nil {
 		return err

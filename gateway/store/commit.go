@@ -82,9 +82,10 @@ func (s *Store) take(last int) (*batchOf, bool) {
 
 // commit makes one entry of units and returns when it is on the disk; nil for units that write nothing.
 func (s *Store) commit(units []*Unit, ride *[]op) (*entry, error) {
-	empty := true
+	empty, all := true, false
 	for _, u := range units {
 		empty = empty && u.Empty()
+		all = all || u.rider
 	}
 	if empty {
 		s.mu.Lock()
@@ -96,7 +97,7 @@ func (s *Store) commit(units []*Unit, ride *[]op) (*entry, error) {
 		return nil, nil
 	}
 	if s.keeper != nil {
-		s.keeper.Ride(func(key string, val []byte) { *ride = append(*ride, op{key: key, val: val}) })
+		s.keeper.Ride(all, func(key string, val []byte) { *ride = append(*ride, op{key: key, val: val}) })
 	}
 	if err := s.waitForLog(bytesOf(units, *ride) + commitlog.PageSize + sealOverhead); err != nil {
 		return nil, err
@@ -245,10 +246,8 @@ func (s *Store) acknowledge(b *ackBatch) {
 		u.settle(b.err)
 		b.units[i] = nil
 	}
-	for _, f := range s.onBatch {
-		f()
-	}
 	if b.e != nil {
+		s.ackedTo.Store(b.e.next)
 		s.mu.Lock()
 		s.acked = b.e.index
 		waiting := s.pendB > s.cfg.ApplyBytes
@@ -256,6 +255,9 @@ func (s *Store) acknowledge(b *ackBatch) {
 		if waiting {
 			s.poke()
 		}
+	}
+	for _, f := range s.onBatch {
+		f()
 	}
 	b.pooled.units = b.units[:0]
 	batches.Put(b.pooled)

@@ -25,6 +25,8 @@ type Config struct {
 	QueueBytes int           // units that wait for their commit; more make Submit wait
 	FullAfter  time.Duration // Submit that has waited so long because nothing is applied refuses with fault.Full
 
+	SegmentBytes int64 // records are dropped in portions of about so many bytes
+
 	MemTable  int64 // bytes of one of Badger's two tables in memory
 	ValueFile int64 // bytes of one of Badger's value files
 	Reserve   int64 // free bytes on the disk below which nothing more is applied; at least what Badger needs to live
@@ -72,6 +74,7 @@ func DefaultConfig(dir string) Config {
 		RingBytes:    4 << 20,
 		QueueBytes:   4 << 20,
 		FullAfter:    5 * time.Second,
+		SegmentBytes: 8 << 20,
 		MemTable:     4 << 20,
 		ValueFile:    32 << 20,
 		Ballast:      32 << 20,
@@ -90,6 +93,7 @@ func (c *Config) setDefaults() error {
 	orInt(&c.RingBytes, d.RingBytes)
 	orInt(&c.QueueBytes, d.QueueBytes)
 	orInt(&c.FullAfter, d.FullAfter)
+	orInt(&c.SegmentBytes, d.SegmentBytes)
 	orInt(&c.MemTable, d.MemTable)
 	orInt(&c.ValueFile, d.ValueFile)
 	orInt(&c.Ballast, d.Ballast)

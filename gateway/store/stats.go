@@ -1,6 +1,7 @@
 package store
 
 import (
+	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -71,4 +72,11 @@ func (s *Store) Stats() Stats {
 		st.Full = err.Msg
 	}
 	return st
+}
+
+// Segments lists the stretches of records in Badger, oldest first.
+func (s *Store) Segments() []Segment {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.segs)
 }

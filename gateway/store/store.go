@@ -67,9 +67,10 @@ type Store struct {
 	ringB   int
 	pendB   int // bytes of entries above applied
 	applied uint64
-	index   uint64 // of the next entry
-	next    uint64 // the next record number
-	acked   uint64 // greatest index whose Dones have run
+	index   uint64        // of the next entry
+	next    uint64        // the next record number
+	acked   uint64        // greatest index whose Dones have run
+	ackedTo atomic.Uint64 // the number behind the last record whose Done has run; read without mu
 	segs    []Segment
 
 	applyMu   sync.Mutex    // one writer of Badger
@@ -90,8 +91,8 @@ type Store struct {
 // themselves, and must neither block nor call back into the store, but for Refuse.
 type Keeper interface {
 	// Ride may add writes that go along in the entry that is being committed. The keys are the keeper's alone; Get does
-	// not see such a write before it is applied.
-	Ride(put func(key string, val []byte))
+	// not see such a write before it is applied. all asks for everything that waits: a quiet moment, or the end.
+	Ride(all bool, put func(key string, val []byte))
 	// Restless says whether Ride has something that should not wait for the next commit for long.
 	Restless() bool
 	// Settle is called before records up to, not with, next are applied; all their Dones have run. Records below
@@ -232,6 +233,7 @@ func (s *Store) replay(emptied, restored bool) error {
 	}
 	s.index = max(s.index, rep.Last+1)
 	s.acked = s.index - 1
+	s.ackedTo.Store(s.next)
 	return nil
 }
 
@@ -299,6 +301,9 @@ func (s *Store) Next() uint64 {
 	return s.next
 }
 
+// Acked gives the number below which the Dones of all records have run.
+func (s *Store) Acked() uint64 { return s.ackedTo.Load() }
+
 // Drain returns when everything submitted before is on the disk and its Dones have run. It must not be called from a
 // Done.
 func (s *Store) Drain() error {
@@ -360,6 +365,9 @@ func (s *Store) Close() error {
 var ErrCloseHung = errors.New("store: the database does not close; leaving it as it is")
 
 func (s *Store) close() error {
+	if s.started.Load() && s.keeper != nil && s.keeper.Restless() && s.failed() == nil {
+		s.ride()
+	}
 	s.queue.close()
 	var err error
 	if s.started.Load() {

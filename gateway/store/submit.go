@@ -18,7 +18,6 @@ type queue struct {
 	ticket uint64
 	closed bool
 	dead   atomic.Pointer[fault.Error]
-	limit  int
 }
 
 func (q *queue) init() {
