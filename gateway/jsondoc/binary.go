@@ -53,7 +53,14 @@ func appendText(b []byte, s string) []byte {
 // DecodeBinary reads a value that AppendBinary wrote with the same base and gives what
 // follows it. The value aliases s. ErrCorrupt is the only error.
 func DecodeBinary(s string, base int64) (v Value, rest string, err error) {
-	d := decoder{s: s, base: base}
+	return decode(nil, s, base)
+}
+
+func decode(a *Arena, s string, base int64) (v Value, rest string, err error) {
+	if a == nil {
+		a = &Arena{chunk: make([]Member, 0, min(firstChunk, len(s)/8))}
+	}
+	d := decoder{s: s, base: base, arena: a}
 	if !d.value(&v, MaxDepth) {
 		return Value{}, "", ErrCorrupt
 	}
@@ -61,9 +68,9 @@ func DecodeBinary(s string, base int64) (v Value, rest string, err error) {
 }
 
 type decoder struct {
-	s    string
-	base int64
-	slab []Member
+	s     string
+	base  int64
+	arena *Arena
 }
 
 func (d *decoder) uvarint() (uint64, bool) {
@@ -113,7 +120,7 @@ func (d *decoder) value(v *Value, room int) bool {
 		if n, wrong := number(t); wrong != "" || n != len(t) {
 			return false
 		}
-		*v = Value{kind: Number, size: uint32(len(t)), text: t}
+		*v = Value{kind: Number, text: t}
 	case byte(String):
 		t, ok := d.text()
 		if !ok {
@@ -135,7 +142,7 @@ func (d *decoder) container(v *Value, kind Kind, room int) bool {
 	if !ok || n > uint64(len(d.s)) { // every member takes a byte at least
 		return false
 	}
-	kids := d.members(int(n))
+	kids := d.arena.take(int(n))[:n]
 	for i := range kids {
 		if kind == Object {
 			if kids[i].Key, ok = d.text(); !ok || i > 0 && kids[i].Key <= kids[i-1].Key {
@@ -147,22 +154,9 @@ func (d *decoder) container(v *Value, kind Kind, room int) bool {
 		}
 	}
 	if kind == Object {
-		*v = ObjectValue(kids)
+		*v = ordered(kids)
 	} else {
 		*v = ArrayValue(kids)
 	}
 	return true
-}
-
-// members gives room for n members.
-func (d *decoder) members(n int) []Member {
-	if n == 0 {
-		return nil
-	}
-	if n > cap(d.slab)-len(d.slab) {
-		d.slab = make([]Member, 0, max(min(slabSize, len(d.s)/8), n))
-	}
-	at := len(d.slab)
-	d.slab = d.slab[:at+n]
-	return d.slab[at : at+n : at+n]
 }

@@ -10,6 +10,11 @@ func Append(b []byte, v *Value) []byte {
 	case Bool, Number:
 		return append(b, v.text...)
 	case String:
+		if v.flags&escaped == 0 {
+			b = append(b, '"')
+			b = append(b, v.text...)
+			return append(b, '"')
+		}
 		return AppendString(b, v.text)
 	case Array:
 		b = append(b, '[')
@@ -104,6 +109,16 @@ var extra = func() (t [256]uint8) {
 	}
 	return t
 }()
+
+// plain says whether nothing in s needs an escape.
+func plain(s string) bool {
+	for i := range len(s) {
+		if extra[s[i]] != 0 {
+			return false
+		}
+	}
+	return true
+}
 
 // stringSize gives the length of what AppendString appends.
 func stringSize(s string) int {

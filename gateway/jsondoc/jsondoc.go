@@ -49,9 +49,8 @@ func (k Kind) String() string {
 // encoded. Values are read-only but for Mark.
 type Value struct {
 	kind  Kind
-	nulls nulls
+	flags flags
 	depth uint8
-	size  uint32 // bytes of the compact encoding
 	text  string // a number as written, a string decoded, "true" or "false"
 	kids  []Member
 
@@ -67,74 +66,64 @@ type Member struct {
 	Value Value
 }
 
-type nulls uint8
+type flags uint8
 
 const (
-	nullBelow   nulls = 1 << iota // the value is null or some member or element below is
+	nullBelow   flags = 1 << iota // the value is null or some member or element below is
 	nullInArray                   // some array at or below holds a null, at any depth
+	escaped                       // a string that needs escapes when it is encoded
 )
 
 // MaxDepth is the deepest nesting of containers a Value can have.
 const MaxDepth = 200
 
 // NullValue gives null.
-func NullValue() Value { return Value{kind: Null, nulls: nullBelow, size: 4} }
+func NullValue() Value { return Value{kind: Null, flags: nullBelow} }
 
 // BoolValue gives true or false.
-func BoolValue(b bool) Value {
-	if b {
-		return Value{kind: Bool, size: 4, text: "true"}
-	}
-	return Value{kind: Bool, size: 5, text: "false"}
-}
+func BoolValue(b bool) Value { return Value{kind: Bool, text: strconv.FormatBool(b)} }
 
 // IntValue gives the number n.
-func IntValue(n int64) Value {
-	s := strconv.FormatInt(n, 10)
-	return Value{kind: Number, size: uint32(len(s)), text: s}
-}
+func IntValue(n int64) Value { return Value{kind: Number, text: strconv.FormatInt(n, 10)} }
 
 // StringValue gives the string s, which must be valid UTF-8.
 func StringValue(s string) Value {
-	return Value{kind: String, size: uint32(stringSize(s)), text: s}
+	v := Value{kind: String, text: s}
+	if !plain(s) {
+		v.flags = escaped
+	}
+	return v
 }
 
 // ArrayValue gives the array of the values, whose keys are ignored. It keeps the slice.
 func ArrayValue(elems []Member) Value {
-	v := Value{kind: Array, depth: 1, size: 2, kids: elems}
-	if n := len(elems); n > 1 {
-		v.size += uint32(n - 1)
-	}
-	for i := range elems {
-		v.add(&elems[i].Value)
-	}
-	if v.nulls&nullBelow != 0 {
-		v.nulls |= nullInArray
+	v := Value{kind: Array, depth: 1, kids: elems}
+	v.takeIn()
+	if v.flags&nullBelow != 0 {
+		v.flags |= nullInArray
 	}
 	return v
 }
 
 // ObjectValue gives the object of the members; of several with one key the last wins.
 // It keeps the slice and puts it in order.
-func ObjectValue(members []Member) Value {
-	members = inOrder(members)
-	v := Value{kind: Object, depth: 1, size: 2, kids: members}
-	if n := len(members); n > 1 {
-		v.size += uint32(n - 1)
-	}
-	for i := range members {
-		v.size += uint32(stringSize(members[i].Key)) + 1
-		v.add(&members[i].Value)
-	}
+func ObjectValue(members []Member) Value { return ordered(inOrder(members)) }
+
+// ordered is ObjectValue for members that stand in order.
+func ordered(members []Member) Value {
+	v := Value{kind: Object, depth: 1, kids: members}
+	v.takeIn()
 	return v
 }
 
-// add takes a kid's depth, size and nulls into account.
-func (v *Value) add(kid *Value) {
-	v.size += kid.size
-	v.nulls |= kid.nulls
-	if kid.depth >= v.depth {
-		v.depth = kid.depth + 1
+// takeIn takes the kids' depth and nulls into account.
+func (v *Value) takeIn() {
+	for i := range v.kids {
+		kid := &v.kids[i].Value
+		v.flags |= kid.flags &^ escaped
+		if kid.depth >= v.depth {
+			v.depth = kid.depth + 1
+		}
 	}
 }
 
@@ -241,11 +230,36 @@ func (v *Value) Get(key string) *Value {
 	return nil
 }
 
-// Size gives the length of the compact encoding in bytes.
-func (v *Value) Size() int { return int(v.size) }
+// Size gives the length of the compact encoding in bytes, 0 for no value.
+func (v *Value) Size() int {
+	switch v.kind {
+	case None:
+		return 0
+	case Null:
+		return 4
+	case String:
+		if v.flags&escaped == 0 {
+			return len(v.text) + 2
+		}
+		return stringSize(v.text)
+	case Array, Object:
+		n := 2
+		for i := range v.kids {
+			if i > 0 {
+				n++
+			}
+			if v.kind == Object {
+				n += stringSize(v.kids[i].Key) + 1
+			}
+			n += v.kids[i].Value.Size()
+		}
+		return n
+	}
+	return len(v.text)
+}
 
 // Depth gives how many containers are nested: 0 for a scalar, 1 for {} and [1].
 func (v *Value) Depth() int { return int(v.depth) }
 
 // ArrayWithNull says whether some array in v holds a null, directly or further down.
-func (v *Value) ArrayWithNull() bool { return v.nulls&nullInArray != 0 }
+func (v *Value) ArrayWithNull() bool { return v.flags&nullInArray != 0 }

@@ -231,6 +231,43 @@ func TestMarksTravelWithLeaves(t *testing.T) {
 	}
 }
 
+func TestAnArenaIsUsedAgain(t *testing.T) {
+	var a jsondoc.Arena
+	o := jsondoc.Options{Mark: 1}
+	work := func(first, second string) string {
+		x, err := a.Parse([]byte(first), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		y, err := a.Parse([]byte(second), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := a.Merge(&x, &y)
+		d, _ := a.Diff(&m, &x)
+		back, _, err := a.DecodeBinary(string(jsondoc.AppendBinary(nil, &m, 1)), 1)
+		if err != nil || !jsondoc.Equal(&back, &m) {
+			t.Fatalf("binary: %v %s", err, text(back))
+		}
+		s := text(x) + text(y) + text(m) + text(d)
+		a.Reset()
+		return s
+	}
+	long := "[" + strings.Repeat(`{"a":[1,2]},`, 3000) + "1]"
+	for range 3 {
+		if got, want := work(`{"a":1,"b":{"c":2}}`, `{"b":{"d":[3]},"e":null}`), `{"a":1,"b":{"c":2}}{"b":{"d":[3]},"e":null}{"a":1,"b":{"c":2,"d":[3]}}{"b":{"d":[3]}}`; got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+		if got, want := work(`{"a":`+long+`}`, `{"b":`+long+`}`), `{"a":`+long+`}{"b":`+long+`}{"a":`+long+`,"b":`+long+`}{"b":`+long+`}`; got != want {
+			t.Errorf("the large one came out wrong")
+		}
+	}
+	in := []byte(`{"a":[1,2,{"b":"c"}],"d":{"e":null}}`)
+	if n := testing.AllocsPerRun(100, func() { _, _ = a.Parse(in, o); a.Reset() }); n > 2 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
 func TestReadingValues(t *testing.T) {
 	v := parse(t, `{"i":7,"big":99999999999999999999,"f":1.5,"e":1e3,"s":"x","t":true,"l":[1,2],"huge":1e999,"o":{"k":null},"x1":1,"x2":2,"x3":3}`)
 	if n, ok := v.Get("i").Int(); n != 7 || !ok {
@@ -476,6 +513,15 @@ func BenchmarkParse1KB(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		_, _ = jsondoc.Parse(kilobyte, jsondoc.Options{})
+	}
+}
+
+func BenchmarkParseInArena1KB(b *testing.B) {
+	var a jsondoc.Arena
+	b.ReportAllocs()
+	for b.Loop() {
+		_, _ = a.Parse(kilobyte, jsondoc.Options{})
+		a.Reset()
 	}
 }
 

@@ -27,15 +27,17 @@ func Equal(a, b *Value) bool {
 // 7396, JSON Merge Patch; spec/shadow.md §3). Arrays are replaced as a whole. What is
 // left of an object whose last member is removed is an empty object. dst may be the zero
 // Value; src is not null itself.
-func Merge(dst, src *Value) Value {
+func Merge(dst, src *Value) Value { return merge(nil, dst, src) }
+
+func merge(a *Arena, dst, src *Value) Value {
 	if src.kind != Object || dst.kind != Object {
-		return withoutNulls(src)
+		return withoutNulls(a, src)
 	}
 	if len(src.kids) == 0 {
 		return *dst
 	}
 	d, s := dst.kids, src.kids
-	kids := make([]Member, 0, len(d)+len(s))
+	kids := a.take(len(d) + len(s))
 	for len(d) > 0 || len(s) > 0 {
 		order := -1
 		if len(d) == 0 {
@@ -53,14 +55,14 @@ func Merge(dst, src *Value) Value {
 			if order == 0 {
 				old = &d[0].Value
 			}
-			kids = append(kids, Member{Key: s[0].Key, Value: Merge(old, &s[0].Value)})
+			kids = append(kids, Member{Key: s[0].Key, Value: merge(a, old, &s[0].Value)})
 		}
 		if order == 0 {
 			d = d[1:]
 		}
 		s = s[1:]
 	}
-	return sorted(kids)
+	return ordered(kids)
 }
 
 // nothing stands for the member that is not there; it is never written.
@@ -68,24 +70,26 @@ var nothing Value
 
 // withoutNulls gives v without the members that are null, at any depth but not inside
 // arrays.
-func withoutNulls(v *Value) Value {
-	if v.kind != Object || v.nulls&nullBelow == 0 {
+func withoutNulls(a *Arena, v *Value) Value {
+	if v.kind != Object || v.flags&nullBelow == 0 {
 		return *v
 	}
-	kids := make([]Member, 0, len(v.kids))
+	kids := a.take(len(v.kids))
 	for i := range v.kids {
 		if m := &v.kids[i]; m.Value.kind != Null {
-			kids = append(kids, Member{Key: m.Key, Value: withoutNulls(&m.Value)})
+			kids = append(kids, Member{Key: m.Key, Value: withoutNulls(a, &m.Value)})
 		}
 	}
-	return sorted(kids)
+	return ordered(kids)
 }
 
 // Diff gives what of want is missing or different in have, and whether anything is: a
 // member that have lacks comes whole, two objects are compared member by member, and
 // anything else that is not equal comes whole. What only have has does not show
 // (spec/shadow.md §3.1). have may be the zero Value.
-func Diff(want, have *Value) (Value, bool) {
+func Diff(want, have *Value) (Value, bool) { return diff(nil, want, have) }
+
+func diff(a *Arena, want, have *Value) (Value, bool) {
 	if want.kind != Object || have.kind != Object {
 		if want.kind == have.kind && Equal(want, have) {
 			return Value{}, false
@@ -103,9 +107,9 @@ func Diff(want, have *Value) (Value, bool) {
 		if len(h) > 0 && h[0].Key == w.Key {
 			other = &h[0].Value
 		}
-		if d, differs := Diff(&w.Value, other); differs {
+		if d, differs := diff(a, &w.Value, other); differs {
 			if kids == nil {
-				kids = make([]Member, 0, len(want.kids)-i)
+				kids = a.take(len(want.kids) - i)
 			}
 			kids = append(kids, Member{Key: w.Key, Value: d})
 		}
@@ -113,13 +117,5 @@ func Diff(want, have *Value) (Value, bool) {
 	if kids == nil {
 		return Value{}, false
 	}
-	return sorted(kids), true
-}
-
-// sorted is ObjectValue for members that stand in order.
-func sorted(kids []Member) Value {
-	if len(kids) == 0 {
-		kids = nil
-	}
-	return ObjectValue(kids)
+	return ordered(kids), true
 }

@@ -36,7 +36,9 @@ type Options struct {
 // Parse reads one JSON text. Beyond the grammar of RFC 8259 it refuses what could not be
 // given back as it came: unpaired surrogates in escapes, and exponents of more than nine
 // digits. Of several members with one name the last one wins. The result does not alias b.
-func Parse(b []byte, o Options) (Value, error) {
+func Parse(b []byte, o Options) (Value, error) { return parse(nil, b, o) }
+
+func parse(a *Arena, b []byte, o Options) (Value, error) {
 	if o.MaxSize > 0 && len(b) > o.MaxSize {
 		return Value{}, ErrTooLarge
 	}
@@ -46,11 +48,11 @@ func Parse(b []byte, o Options) (Value, error) {
 	if o.MaxDepth <= 0 || o.MaxDepth > MaxDepth {
 		o.MaxDepth = MaxDepth
 	}
-	p := parser{s: string(b), mark: o.Mark, room: o.MaxDepth}
-	p.stack = p.first[:0]
-	if n := bytes.Count(b, comma) + bytes.Count(b, brace) + 1; n < slabSize {
-		p.slab = make([]Member, 0, n)
+	if a == nil {
+		a = &Arena{chunk: make([]Member, 0, min(firstChunk, bytes.Count(b, comma)+bytes.Count(b, brace)+1))}
 	}
+	p := parser{s: string(b), mark: o.Mark, room: o.MaxDepth, arena: a, stack: a.stack[:0]}
+	defer func() { a.stack = p.stack[:0] }()
 	p.space()
 	v, err := p.value()
 	if err != nil {
@@ -64,17 +66,13 @@ func Parse(b []byte, o Options) (Value, error) {
 
 var comma, brace = []byte{','}, []byte{'{'}
 
-// slabSize members are allocated at once; a text with fewer gets one slab that fits.
-const slabSize = 128
-
 type parser struct {
 	s     string
 	i     int
 	room  int // levels left
 	mark  int64
 	stack []Member // members of the containers that are open
-	slab  []Member // where finished containers keep theirs
-	first [16]Member
+	arena *Arena   // where finished containers keep theirs
 }
 
 func (p *parser) wrong(what string) error {
@@ -101,8 +99,8 @@ func (p *parser) value() (Value, error) {
 	}
 	switch c := p.s[p.i]; {
 	case c == '"':
-		s, n, err := p.string()
-		return Value{kind: String, size: uint32(n), text: s, Mark: p.mark}, err
+		s, f, err := p.string()
+		return Value{kind: String, flags: f, text: s, Mark: p.mark}, err
 	case c == '{':
 		return p.object()
 	case c == '[':
@@ -114,7 +112,7 @@ func (p *parser) value() (Value, error) {
 			return Value{}, p.wrong(what)
 		}
 		p.i += n
-		return Value{kind: Number, size: uint32(n), text: p.s[p.i-n : p.i], Mark: p.mark}, nil
+		return Value{kind: Number, text: p.s[p.i-n : p.i], Mark: p.mark}, nil
 	}
 	for _, w := range words {
 		if len(p.s)-p.i >= len(w.text) && p.s[p.i:p.i+len(w.text)] == w.text {
@@ -214,20 +212,12 @@ func (p *parser) next(end byte) (more bool, err error) {
 // keep moves the members from base on off the stack to where they stay.
 func (p *parser) keep(base int) []Member {
 	m := p.stack[base:]
-	if len(m) == 0 {
-		return nil
-	}
-	if len(m) > cap(p.slab)-len(p.slab) {
-		p.slab = make([]Member, 0, max(slabSize, len(m)))
-	}
-	at := len(p.slab)
-	p.slab = append(p.slab, m...)
 	p.stack = p.stack[:base]
-	return p.slab[at:len(p.slab):len(p.slab)]
+	return append(p.arena.take(len(m)), m...)
 }
 
-// string reads a string: its characters and the size of its compact encoding.
-func (p *parser) string() (s string, size int, err error) {
+// string reads a string: its characters and whether some must be escaped again.
+func (p *parser) string() (s string, f flags, err error) {
 	p.i++
 	from := p.i
 	for p.i < len(p.s) {
@@ -235,7 +225,7 @@ func (p *parser) string() (s string, size int, err error) {
 		case c == '"':
 			s = p.s[from:p.i]
 			p.i++
-			return s, len(s) + 2, nil
+			return s, 0, nil
 		case c == '\\':
 			return p.escaped(from)
 		case c < 0x20:
@@ -247,15 +237,15 @@ func (p *parser) string() (s string, size int, err error) {
 }
 
 // escaped goes on with a string that began at from and has an escape at p.i.
-func (p *parser) escaped(from int) (string, int, error) {
+func (p *parser) escaped(from int) (string, flags, error) {
 	b := append(make([]byte, 0, 2*(p.i-from)+16), p.s[from:p.i]...)
 	for p.i < len(p.s) {
 		c := p.s[p.i]
 		switch {
 		case c == '"':
 			p.i++
-			s := string(b)
-			return s, stringSize(s), nil
+			v := StringValue(string(b))
+			return v.text, v.flags, nil
 		case c < 0x20:
 			return "", 0, p.wrong("a control character in a string")
 		case c != '\\':
