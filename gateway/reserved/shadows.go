@@ -1,0 +1,125 @@
+package reserved
+
+import (
+	"log/slog"
+	"strconv"
+
+	"tidegate/gateway/clock"
+	"tidegate/gateway/fault"
+	"tidegate/gateway/jsondoc"
+	"tidegate/gateway/logs"
+	"tidegate/gateway/mqtt"
+	"tidegate/gateway/mqtt/awstopic"
+	"tidegate/gateway/shadow"
+	"tidegate/gateway/store"
+)
+
+// Shadows joins the shadow room to its topics (spec/shadow.md §5). Doors other than MQTT
+// call Update and Delete, so that subscribers hear of a change whoever made it.
+type Shadows struct {
+	room *shadow.Room
+	clk  clock.Clock
+	log  *slog.Logger
+}
+
+// NewShadows makes the binding.
+func NewShadows(room *shadow.Room, clk clock.Clock, log *slog.Logger) *Shadows {
+	return &Shadows{room, clk, log}
+}
+
+// Update is shadow.Room.Update and hands the messages that tell of the change to emit:
+// delta when there is one, documents, accepted. A refusal emits nothing.
+func (s *Shadows) Update(u *store.Unit, id shadow.ID, request []byte, emit func(mqtt.Message)) (shadow.Change, error) {
+	c, err := s.room.Update(u, id, request)
+	if err != nil {
+		return c, err
+	}
+	t := topic(id, awstopic.Update)
+	say := func(reply awstopic.Reply, doc []byte) {
+		t.Reply = reply
+		emit(message(t, doc))
+	}
+	if c.Delta != nil {
+		say(awstopic.Delta, c.Delta)
+	}
+	say(awstopic.Documents, c.Documents)
+	say(awstopic.Accepted, c.Accepted)
+	return c, nil
+}
+
+// Get is shadow.Room.Get. It emits nothing: only who asks over MQTT is answered by a
+// message.
+func (s *Shadows) Get(u *store.Unit, id shadow.ID, request []byte) (shadow.Answer, error) {
+	return s.room.Get(u, id, request)
+}
+
+// Delete is shadow.Room.Delete and hands the message that tells of it to emit. A refusal
+// emits nothing.
+func (s *Shadows) Delete(u *store.Unit, id shadow.ID, request []byte, emit func(mqtt.Message)) (shadow.Answer, error) {
+	a, err := s.room.Delete(u, id, request)
+	if err == nil {
+		t := topic(id, awstopic.Delete)
+		t.Reply = awstopic.Accepted
+		emit(message(t, a.Body))
+	}
+	return a, err
+}
+
+// Handle is the Handler of the shadow topics. A last will is no request: subscribers see
+// it, the shadow does not change (spec/shadow.md §5).
+func (s *Shadows) Handle(u *store.Unit, t awstopic.Topic, m *mqtt.Message, emit func(mqtt.Message)) error {
+	if m.Origin == mqtt.Will {
+		return nil
+	}
+	id := shadow.ID{Thing: t.Thing, Name: t.Name}
+	var token string
+	var err error
+	switch t.Op {
+	case awstopic.Update:
+		var c shadow.Change
+		c, err = s.Update(u, id, m.Payload, emit)
+		token = c.Token
+	case awstopic.Get:
+		var a shadow.Answer
+		if a, err = s.Get(u, id, m.Payload); err == nil {
+			t.Reply = awstopic.Accepted
+			emit(message(t, a.Body))
+		}
+		token = a.Token
+	case awstopic.Delete:
+		var a shadow.Answer
+		a, err = s.Delete(u, id, m.Payload, emit)
+		token = a.Token
+	}
+	if err != nil {
+		if fault.Of(err) == fault.Internal {
+			s.log.Error("shadow request failed", logs.Err(err), logs.Thing, id.Thing, logs.Shadow, id.Name)
+		}
+		t.Reply = awstopic.Rejected
+		emit(message(t, s.refusal(err, token)))
+	}
+	return nil
+}
+
+func topic(id shadow.ID, op awstopic.Op) awstopic.Topic {
+	return awstopic.Topic{Service: awstopic.Shadow, Thing: id.Thing, Name: id.Name, Op: op}
+}
+
+// refusal writes the error document of spec/shadow.md §7.
+func (s *Shadows) refusal(err error, token string) []byte {
+	b := strconv.AppendInt([]byte(`{"code":`), int64(status(err)), 10)
+	b = jsondoc.AppendString(append(b, `,"message":`...), shown(err))
+	b = strconv.AppendInt(append(b, `,"timestamp":`...), s.clk.Now().Unix(), 10)
+	if token != "" {
+		b = jsondoc.AppendString(append(b, `,"clientToken":`...), token)
+	}
+	return append(b, '}')
+}
+
+// shown gives what may be said of err.
+func shown(err error) string {
+	if fault.Of(err) == fault.Internal {
+		return "Internal service failure"
+	}
+	return fault.Message(err)
+}
