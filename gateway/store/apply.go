@@ -45,8 +45,14 @@ func (s *Store) applyLoop() {
 		if !due || s.failed() != nil {
 			continue
 		}
+		was := s.stats.applies.Load()
 		if err := s.applyAll(); err != nil && !errors.Is(err, errNoRoom) {
 			s.fail(fmt.Errorf("apply: %w", err))
+		}
+		if s.stats.applies.Load() == was { // nothing came for a while: give the memory back
+			s.mu.Lock()
+			s.evict(-1)
+			s.mu.Unlock()
 		}
 	}
 }
