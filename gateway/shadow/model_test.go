@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -354,27 +356,96 @@ func FuzzUpdate(f *testing.F) {
 	})
 }
 
+// hostile requests of the largest size a broker lets through.
+func hostile() map[string][]byte {
+	const size = 128 << 10
+	fill := func(head, unit, tail string) []byte {
+		return []byte(head + strings.Repeat(unit, (size-len(head)-len(tail))/len(unit)) + tail)
+	}
+	keys := []byte(`{"state":{"desired":{`)
+	for i := 0; len(keys) < size-100; i++ {
+		keys = fmt.Appendf(keys, "\"%x\":null,", i*2654435761%(1<<32))
+	}
+	return map[string][]byte{
+		"nulls by the thousand": append(keys[:len(keys)-1], "}}}"...),
+		"one key repeated":      fill(`{"state":{"desired":{"a":0`, `,"a":{}`, `}}}`),
+		"empty arrays":          fill(`{"state":{"desired":{"a":[0`, `,[]`, `]}}}`),
+		"a long number":         fill(`{"state":{"desired":{"a":1`, `0`, `}}}`),
+		"a long version":        fill(`{"state":{},"version":1`, `0`, `}`),
+		"a long token":          fill(`{"state":{},"clientToken":"`, `t`, `"}`),
+		"a long key":            fill(`{"state":{"desired":{"`, `k`, `":null}}}`),
+		"escapes":               fill(`{"state":{"desired":{"a":"`, `\u0000`, `"}}}`),
+		"open arrays":           fill(`{"state":{"desired":{"a":`, `[`, ``),
+		"open objects":          fill(`{"state":{"desired":`, `{"a":`, ``),
+		"unknown nodes":         fill(`{"state":{"desired":{}`, `,"desire":0`, `}}`),
+		"white space":           fill(`{"state":`, " ", `{}}`),
+		"quotes":                fill("", `"`, ""),
+		"zeros":                 fill("", "\x00", ""),
+	}
+}
+
+func TestHostileRequestsAreBoundedInTimeAndMemory(t *testing.T) {
+	h := newHouse(t)
+	for name, request := range hostile() {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		start := time.Now()
+		_, err := h.update(shadow.ID{Thing: "x"}, string(request))
+		d := time.Since(start)
+		runtime.ReadMemStats(&after)
+		if err != nil && fault.Of(err) == fault.Internal {
+			t.Errorf("%s: %v", name, err)
+		}
+		if mem := after.TotalAlloc - before.TotalAlloc; d > time.Second || mem > 32<<20 {
+			t.Errorf("%s: %v and %d MB, then %v", name, d, mem>>20, err)
+		}
+	}
+}
+
+var kilobyte = func() []byte {
+	b := []byte(`{"state":{"reported":{`)
+	for i := 0; len(b) < 980; i++ {
+		b = fmt.Appendf(b, `"sensor%02d":{"value":%d.%d,"unit":"mbar","ok":true},`, i, 100+i, i)
+	}
+	return append(b[:len(b)-1], "}}}"...)
+}()
+
+// BenchmarkUpdate1KB is the work of one update without the commit.
 func BenchmarkUpdate1KB(b *testing.B) {
 	h := newHouse(b)
-	request := []byte(`{"state":{"reported":{`)
-	for i := 0; len(request) < 980; i++ {
-		request = fmt.Appendf(request, `"sensor%02d":{"value":%d.%d,"unit":"mbar","ok":true},`, i, 100+i, i)
-	}
-	request = append(request[:len(request)-1], "}}}"...)
 	errDone := errors.New("done")
 	b.ReportAllocs()
-	b.SetBytes(int64(len(request)))
-	if err := h.db.Wait(func(u *store.Unit) error { _, err := h.Update(u, kiln, request); return err }); err != nil {
+	b.SetBytes(int64(len(kilobyte)))
+	if err := h.db.Wait(func(u *store.Unit) error { _, err := h.Update(u, kiln, kilobyte); return err }); err != nil {
 		b.Fatal(err)
 	}
 	for b.Loop() {
 		if err := h.db.Do(func(u *store.Unit) error {
-			if _, err := h.Update(u, kiln, request); err != nil {
+			if _, err := h.Update(u, kiln, kilobyte); err != nil {
 				return err
 			}
 			return errDone
 		}, nil); err != errDone {
 			b.Fatal(err)
 		}
+	}
+}
+
+// BenchmarkDurable1KB is updates of 1,000 things that are on the disk, many at once.
+func BenchmarkDurable1KB(b *testing.B) {
+	h := newHouse(b)
+	inFlight := make(chan struct{}, 512)
+	i := 0
+	for b.Loop() {
+		id := shadow.ID{Thing: fmt.Sprint("thing", i%1000)}
+		i++
+		inFlight <- struct{}{}
+		err := h.db.Do(func(u *store.Unit) error { _, err := h.Update(u, id, kilobyte); return err }, func([]uint64, error) { <-inFlight })
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	for range cap(inFlight) {
+		inFlight <- struct{}{}
 	}
 }
