@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -53,11 +54,12 @@ func parse(a *Arena, b []byte, o Options) (Value, error) {
 	}
 	p := parser{s: string(b), mark: o.Mark, room: o.MaxDepth, arena: a, stack: a.stack[:0]}
 	defer func() { a.stack = p.stack[:0] }()
+	p.stack = append(p.stack, Member{})
 	p.space()
-	v, err := p.value()
-	if err != nil {
+	if err := p.value(0); err != nil {
 		return Value{}, err
 	}
+	v := p.stack[0].Value
 	if p.space(); p.i < len(p.s) {
 		return Value{}, p.wrong("more behind the value")
 	}
@@ -93,36 +95,40 @@ func (p *parser) space() {
 	}
 }
 
-func (p *parser) value() (Value, error) {
+// value reads a value into the stack's member at slot.
+func (p *parser) value(slot int) error {
 	if p.i >= len(p.s) {
-		return Value{}, p.wrong("")
+		return p.wrong("")
 	}
+	v := &p.stack[slot].Value // not valid any more when the stack has grown
 	switch c := p.s[p.i]; {
 	case c == '"':
 		s, f, err := p.string()
-		return Value{kind: String, flags: f, text: s, Mark: p.mark}, err
+		v.kind, v.flags, v.text, v.Mark = String, f, s, p.mark
+		return err
 	case c == '{':
-		return p.object()
+		return p.object(slot)
 	case c == '[':
-		return p.array()
+		return p.array(slot)
 	case c == '-' || c >= '0' && c <= '9':
 		n, what := number(p.s[p.i:])
 		if what != "" {
 			p.i += n
-			return Value{}, p.wrong(what)
+			return p.wrong(what)
 		}
+		v.kind, v.text, v.Mark = Number, p.s[p.i:p.i+n], p.mark
 		p.i += n
-		return Value{kind: Number, text: p.s[p.i-n : p.i], Mark: p.mark}, nil
+		return nil
 	}
 	for _, w := range words {
-		if len(p.s)-p.i >= len(w.text) && p.s[p.i:p.i+len(w.text)] == w.text {
-			p.i += len(w.text)
-			v := w.value
+		if strings.HasPrefix(p.s[p.i:], w.text) {
+			*v = w.value
 			v.Mark = p.mark
-			return v, nil
+			p.i += len(w.text)
+			return nil
 		}
 	}
-	return Value{}, p.wrong("a value is expected")
+	return p.wrong("a value is expected")
 }
 
 var words = [...]struct {
@@ -130,9 +136,9 @@ var words = [...]struct {
 	value Value
 }{{"true", BoolValue(true)}, {"false", BoolValue(false)}, {"null", NullValue()}}
 
-func (p *parser) object() (Value, error) {
+func (p *parser) object(slot int) error {
 	if p.room--; p.room < 0 {
-		return Value{}, ErrTooDeep
+		return ErrTooDeep
 	}
 	base := len(p.stack)
 	p.i++
@@ -142,34 +148,34 @@ func (p *parser) object() (Value, error) {
 	} else {
 		for more := true; more; {
 			if p.i >= len(p.s) || p.s[p.i] != '"' {
-				return Value{}, p.wrong("a member name is expected")
+				return p.wrong("a member name is expected")
 			}
 			key, _, err := p.string()
 			if err != nil {
-				return Value{}, err
+				return err
 			}
 			if p.space(); p.i >= len(p.s) || p.s[p.i] != ':' {
-				return Value{}, p.wrong("a colon is expected")
+				return p.wrong("a colon is expected")
 			}
 			p.i++
 			p.space()
-			v, err := p.value()
-			if err != nil {
-				return Value{}, err
+			p.stack = append(p.stack, Member{Key: key})
+			if err := p.value(len(p.stack) - 1); err != nil {
+				return err
 			}
-			p.stack = append(p.stack, Member{key, v})
 			if more, err = p.next('}'); err != nil {
-				return Value{}, err
+				return err
 			}
 		}
 	}
+	p.stack[slot].Value = ObjectValue(p.keep(base))
 	p.room++
-	return ObjectValue(p.keep(base)), nil
+	return nil
 }
 
-func (p *parser) array() (Value, error) {
+func (p *parser) array(slot int) error {
 	if p.room--; p.room < 0 {
-		return Value{}, ErrTooDeep
+		return ErrTooDeep
 	}
 	base := len(p.stack)
 	p.i++
@@ -178,18 +184,19 @@ func (p *parser) array() (Value, error) {
 		p.i++
 	} else {
 		for more := true; more; {
-			v, err := p.value()
+			p.stack = append(p.stack, Member{})
+			err := p.value(len(p.stack) - 1)
 			if err != nil {
-				return Value{}, err
+				return err
 			}
-			p.stack = append(p.stack, Member{Value: v})
 			if more, err = p.next(']'); err != nil {
-				return Value{}, err
+				return err
 			}
 		}
 	}
+	p.stack[slot].Value = ArrayValue(p.keep(base))
 	p.room++
-	return ArrayValue(p.keep(base)), nil
+	return nil
 }
 
 // next reads what stands between two members, or the end of their container.
