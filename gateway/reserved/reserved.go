@@ -53,6 +53,6 @@ func (t *Topics) Handle(u *store.Unit, m *mqtt.Message, emit func(mqtt.Message))
 
 // message makes a reply. Its QoS is 1, so that each receiver gets it with the QoS of its
 // subscription (spec/shadow.md §5).
-func message(t awstopic.Topic, payload []byte) mqtt.Message {
-	return mqtt.Message{Topic: t.String(), Payload: payload, QoS: 1, Origin: mqtt.Service}
+func message(topic string, payload []byte) mqtt.Message {
+	return mqtt.Message{Topic: topic, Payload: payload, QoS: 1, Origin: mqtt.Service}
 }

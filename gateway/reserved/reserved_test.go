@@ -18,9 +18,10 @@ import (
 const t0 = 1_700_000_000
 
 type house struct {
-	t      *testing.T
-	topics *reserved.Topics
-	db     *store.Store
+	t       *testing.T
+	topics  *reserved.Topics
+	shadows *reserved.Shadows
+	db      *store.Store
 }
 
 func newHouse(t *testing.T) *house {
@@ -34,8 +35,9 @@ func newHouse(t *testing.T) *house {
 	db.Start()
 	t.Cleanup(func() { _ = db.Close() })
 	topics := reserved.New()
-	topics.Serve(awstopic.Shadow, reserved.NewShadows(shadow.New(clk, shadow.DefaultLimits()), clk, slog.New(slog.DiscardHandler)).Handle)
-	return &house{t, topics, db}
+	shadows := reserved.NewShadows(shadow.New(clk, shadow.DefaultLimits()), clk, slog.New(slog.DiscardHandler))
+	topics.Serve(awstopic.Shadow, shadows.Handle)
+	return &house{t, topics, shadows, db}
 }
 
 // send has m handled and gives what it caused, as "topic payload" lines.
@@ -92,6 +94,15 @@ name/cfg/update/accepted {"state":null,"metadata":{"timestamp":T},"version":1,"t
 		if got := h.send(mqtt.Message{Topic: topic, Payload: []byte(step.payload)}); got != want {
 			t.Errorf("%s %.80s:\n got %s\nwant %s", step.topic, step.payload, got, want)
 		}
+	}
+}
+
+func TestWhatNobodyWantsIsNotMade(t *testing.T) {
+	h := newHouse(t)
+	h.shadows.Wanted = func(topic string) bool { return strings.HasSuffix(topic, "/delta") }
+	got := h.send(mqtt.Message{Topic: "$aws/things/x/shadow/update", Payload: []byte(`{"state":{"desired":{"a":1}}}`)})
+	if !strings.Contains(got, "update/delta ") || !strings.Contains(got, "update/accepted ") || strings.Contains(got, "documents") {
+		t.Errorf("got %s", got)
 	}
 }
 

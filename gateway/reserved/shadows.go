@@ -20,32 +20,48 @@ type Shadows struct {
 	room *shadow.Room
 	clk  clock.Clock
 	log  *slog.Logger
+
+	// Wanted, when set, says whether a message on topic would reach anybody; one that
+	// would not is not made. Set it before the first request.
+	Wanted func(topic string) bool
 }
 
 // NewShadows makes the binding.
 func NewShadows(room *shadow.Room, clk clock.Clock, log *slog.Logger) *Shadows {
-	return &Shadows{room, clk, log}
+	return &Shadows{room: room, clk: clk, log: log}
 }
 
 // Update is shadow.Room.Update and hands the messages that tell of the change to emit:
-// delta when there is one, documents, accepted. A refusal emits nothing.
+// delta when there is one, documents, accepted. A refusal emits nothing. The change
+// always holds what was accepted.
 func (s *Shadows) Update(u *store.Unit, id shadow.ID, request []byte, emit func(mqtt.Message)) (shadow.Change, error) {
-	c, err := s.room.Update(u, id, request)
+	var names [3]string // in the order in which they are sent
+	var want shadow.Parts
+	t := topic(id, awstopic.Update)
+	for i, p := range parts {
+		t.Reply = p.reply
+		names[i] = t.String()
+		if s.Wanted == nil || p.part == shadow.WantAccepted || s.Wanted(names[i]) {
+			want |= p.part
+		}
+	}
+	c, err := s.room.Update(u, id, request, want)
 	if err != nil {
 		return c, err
 	}
-	t := topic(id, awstopic.Update)
-	say := func(reply awstopic.Reply, doc []byte) {
-		t.Reply = reply
-		emit(message(t, doc))
+	for i, doc := range [3][]byte{c.Delta, c.Documents, c.Accepted} {
+		if doc != nil {
+			emit(message(names[i], doc))
+		}
 	}
-	if c.Delta != nil {
-		say(awstopic.Delta, c.Delta)
-	}
-	say(awstopic.Documents, c.Documents)
-	say(awstopic.Accepted, c.Accepted)
 	return c, nil
 }
+
+// parts are the messages of an update in their order.
+var parts = [3]struct {
+	reply awstopic.Reply
+	part  shadow.Parts
+}{{awstopic.Delta, shadow.WantDelta}, {awstopic.Documents, shadow.WantDocuments}, {awstopic.Accepted, shadow.WantAccepted}}
 
 // Get is shadow.Room.Get. It emits nothing: only who asks over MQTT is answered by a
 // message.
@@ -60,7 +76,7 @@ func (s *Shadows) Delete(u *store.Unit, id shadow.ID, request []byte, emit func(
 	if err == nil {
 		t := topic(id, awstopic.Delete)
 		t.Reply = awstopic.Accepted
-		emit(message(t, a.Body))
+		emit(message(t.String(), a.Body))
 	}
 	return a, err
 }
@@ -83,7 +99,7 @@ func (s *Shadows) Handle(u *store.Unit, t awstopic.Topic, m *mqtt.Message, emit 
 		var a shadow.Answer
 		if a, err = s.Get(u, id, m.Payload); err == nil {
 			t.Reply = awstopic.Accepted
-			emit(message(t, a.Body))
+			emit(message(t.String(), a.Body))
 		}
 		token = a.Token
 	case awstopic.Delete:
@@ -96,7 +112,7 @@ func (s *Shadows) Handle(u *store.Unit, t awstopic.Topic, m *mqtt.Message, emit 
 			s.log.Error("shadow request failed", logs.Err(err), logs.Thing, id.Thing, logs.Shadow, id.Name)
 		}
 		t.Reply = awstopic.Rejected
-		emit(message(t, s.refusal(err, token)))
+		emit(message(t.String(), s.refusal(err, token)))
 	}
 	return nil
 }

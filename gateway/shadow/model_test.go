@@ -271,7 +271,7 @@ func step(t *rapid.T, h *house, u *store.Unit, m *model) {
 		previous = doc
 	}
 	ok := m.update(state, version, now)
-	c, err := h.Update(u, kiln, b)
+	c, err := h.Update(u, kiln, b, shadow.WantAll)
 	if ok != (err == nil) {
 		t.Fatalf("%s: %v, model before %+v", b, err, before)
 	}
@@ -328,7 +328,7 @@ func FuzzUpdate(f *testing.F) {
 		err := h.db.Do(func(u *store.Unit) error {
 			version := int64(0)
 			for _, request := range [][]byte{first, second, first} {
-				c, err := h.Update(u, kiln, request)
+				c, err := h.Update(u, kiln, request, shadow.WantAll)
 				if err != nil {
 					if fault.Of(err) == fault.Internal || c.Accepted != nil {
 						t.Fatalf("%q: %v", request, err)
@@ -416,12 +416,12 @@ func BenchmarkUpdate1KB(b *testing.B) {
 	errDone := errors.New("done")
 	b.ReportAllocs()
 	b.SetBytes(int64(len(kilobyte)))
-	if err := h.db.Wait(func(u *store.Unit) error { _, err := h.Update(u, kiln, kilobyte); return err }); err != nil {
+	if err := h.db.Wait(func(u *store.Unit) error { _, err := h.Update(u, kiln, kilobyte, shadow.WantAll); return err }); err != nil {
 		b.Fatal(err)
 	}
 	for b.Loop() {
 		if err := h.db.Do(func(u *store.Unit) error {
-			if _, err := h.Update(u, kiln, kilobyte); err != nil {
+			if _, err := h.Update(u, kiln, kilobyte, shadow.WantAll); err != nil {
 				return err
 			}
 			return errDone
@@ -440,7 +440,7 @@ func BenchmarkDurable1KB(b *testing.B) {
 		id := shadow.ID{Thing: fmt.Sprint("thing", i%1000)}
 		i++
 		inFlight <- struct{}{}
-		err := h.db.Do(func(u *store.Unit) error { _, err := h.Update(u, id, kilobyte); return err }, func([]uint64, error) { <-inFlight })
+		err := h.db.Do(func(u *store.Unit) error { _, err := h.Update(u, id, kilobyte, shadow.WantAll); return err }, func([]uint64, error) { <-inFlight })
 		if err != nil {
 			b.Fatal(err)
 		}

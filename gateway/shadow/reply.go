@@ -77,42 +77,47 @@ func (w *writer) snapshot(d *Document) {
 	w.b = append(w.b, '}')
 }
 
-// write fills in the documents of a change.
-func (c *Change) write(mem *work, req *update, old *record, next *Document, now int64) {
-	delta, differs := next.delta(&mem.trees)
+// write fills in the documents of a change that are wanted.
+func (c *Change) write(mem *work, req *update, old *record, next *Document, now int64, want Parts) {
 	w := writer{b: mem.out[:0]}
-
-	w.text(`{"state":`)
-	w.value(req.state)
-	w.text(`,"metadata":`)
-	w.metadata(req.state)
-	w.end(next.Version, token(c.Token), now)
-	toDelta := len(w.b)
-
-	if differs {
+	if want&WantAccepted != 0 {
 		w.text(`{"state":`)
-		w.value(&delta)
+		w.value(req.state)
 		w.text(`,"metadata":`)
-		w.metadata(&delta)
+		w.metadata(req.state)
 		w.end(next.Version, token(c.Token), now)
 	}
-	toDocuments := len(w.b)
-
-	w.text(`{"previous":`)
-	if old.exists() {
-		w.snapshot(&old.doc)
-	} else {
-		w.text("null")
+	accepted := len(w.b)
+	if want&WantDelta != 0 {
+		if delta, differs := next.delta(&mem.trees); differs {
+			w.text(`{"state":`)
+			w.value(&delta)
+			w.text(`,"metadata":`)
+			w.metadata(&delta)
+			w.end(next.Version, token(c.Token), now)
+		}
 	}
-	w.text(`,"current":`)
-	w.snapshot(next)
-	w.end(0, token(c.Token), now)
+	delta := len(w.b)
+	if want&WantDocuments != 0 {
+		w.text(`{"previous":`)
+		if old.exists() {
+			w.snapshot(&old.doc)
+		} else {
+			w.text("null")
+		}
+		w.text(`,"current":`)
+		w.snapshot(next)
+		w.end(0, token(c.Token), now)
+	}
 	mem.out = w.b
 	all := bytes.Clone(w.b) // one piece of memory, as long as all three need
-	c.Accepted, c.Documents = all[:toDelta:toDelta], all[toDocuments:]
-	if differs {
-		c.Delta = all[toDelta:toDocuments:toDocuments]
+	cut := func(from, to int) []byte {
+		if from == to {
+			return nil
+		}
+		return all[from:to:to]
 	}
+	c.Accepted, c.Delta, c.Documents = cut(0, accepted), cut(accepted, delta), cut(delta, len(all))
 }
 
 // getDocument writes the reply to a get.

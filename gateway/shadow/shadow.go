@@ -10,7 +10,7 @@
 //
 //	room := shadow.New(clock.System(), shadow.DefaultLimits())
 //	err := db.Wait(func(u *store.Unit) error {
-//		change, err := room.Update(u, shadow.ID{Thing: "pump1"}, []byte(`{"state":{"reported":{"rpm":40}}}`))
+//		change, err := room.Update(u, shadow.ID{Thing: "pump1"}, []byte(`{"state":{"reported":{"rpm":40}}}`), shadow.WantAll)
 //		…
 //	})
 package shadow
@@ -93,6 +93,18 @@ type Change struct {
 	Documents []byte // the whole shadow before and after
 }
 
+// Parts are documents of a Change that somebody wants. Writing one that nobody reads is a
+// third of an update's work.
+type Parts uint8
+
+// The parts.
+const (
+	WantAccepted Parts = 1 << iota
+	WantDelta
+	WantDocuments
+	WantAll = WantAccepted | WantDelta | WantDocuments
+)
+
 // Answer is the reply to a get or a delete.
 type Answer struct {
 	Token string // the request's client token; set also when the request is refused
@@ -121,8 +133,8 @@ func (d *Document) size() int { return d.Desired.Size() + d.Reported.Size() }
 
 // Update applies an update request. It fails with Invalid, Unsupported (not UTF-8),
 // TooLarge, or Conflict when the request names another version than the current one;
-// the messages are those of spec/shadow.md §7.
-func (r *Room) Update(tx Tx, id ID, request []byte) (Change, error) {
+// the messages are those of spec/shadow.md §7. Documents that are not wanted stay nil.
+func (r *Room) Update(tx Tx, id ID, request []byte, want Parts) (Change, error) {
 	if err := id.check(); err != nil {
 		return Change{}, err
 	}
@@ -154,7 +166,7 @@ func (r *Room) Update(tx Tx, id ID, request []byte) (Change, error) {
 	}
 	tx.Put(key, encode(&next, now, size))
 	c.Version = next.Version
-	c.write(w, &req, &old, &next, now)
+	c.write(w, &req, &old, &next, now, want)
 	return c, nil
 }
 

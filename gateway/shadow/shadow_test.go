@@ -44,7 +44,7 @@ func open(t testing.TB, dir string) *house {
 func newHouse(t testing.TB) *house { return open(t, t.TempDir()) }
 
 func (h *house) update(id shadow.ID, request string) (c shadow.Change, err error) {
-	err = h.db.Wait(func(u *store.Unit) (err error) { c, err = h.Update(u, id, []byte(request)); return err })
+	err = h.db.Wait(func(u *store.Unit) (err error) { c, err = h.Update(u, id, []byte(request), shadow.WantAll); return err })
 	return c, err
 }
 
@@ -292,6 +292,28 @@ func TestTheSizeOfADocumentIsBounded(t *testing.T) {
 	h.mustUpdate(t, kiln, `{"state":{"reported":{`+nulls.String()+`"a":null}}}`)
 }
 
+func TestOnlyWhatIsWantedIsWritten(t *testing.T) {
+	h := newHouse(t)
+	for want := range shadow.WantAll + 1 {
+		var c shadow.Change
+		if err := h.db.Wait(func(u *store.Unit) (err error) {
+			c, err = h.Update(u, kiln, []byte(`{"state":{"desired":{"a":1}}}`), want)
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if (c.Accepted != nil) != (want&shadow.WantAccepted != 0) || (c.Delta != nil) != (want&shadow.WantDelta != 0) ||
+			(c.Documents != nil) != (want&shadow.WantDocuments != 0) || c.Version != int64(want)+1 {
+			t.Errorf("%b: %+v", want, c)
+		}
+		for _, b := range [][]byte{c.Accepted, c.Delta, c.Documents} {
+			if b != nil && !json.Valid(b) {
+				t.Errorf("%b: %s", want, b)
+			}
+		}
+	}
+}
+
 func TestALeafKeepsTheTimeOfItsLastWrite(t *testing.T) {
 	h := newHouse(t)
 	h.mustUpdate(t, kiln, `{"state":{"reported":{"a":1,"b":{"c":1,"d":[1,{"e":2}]}}}}`)
@@ -529,7 +551,7 @@ func TestAUnitThatIsDroppedChangesNothing(t *testing.T) {
 	h.mustUpdate(t, kiln, `{"state":{"desired":{"a":1}}}`)
 	errNo := errors.New("no")
 	err := h.db.Do(func(u *store.Unit) error {
-		if _, err := h.Update(u, kiln, []byte(`{"state":{"desired":{"a":2}}}`)); err != nil {
+		if _, err := h.Update(u, kiln, []byte(`{"state":{"desired":{"a":2}}}`), shadow.WantAll); err != nil {
 			return err
 		}
 		if _, err := h.Delete(u, kiln, nil); err != nil { // sees the unit's own write
