@@ -231,6 +231,56 @@ func (g *Gateway) CLI(args ...string) (stdout, stderr string, code int) {
 	return Tidegate(g.tb, append(args, "--data", g.Dir)...)
 }
 
+// Loss is an entry of the ledger.
+type Loss struct {
+	Queue           string
+	From, To, Count uint64
+	Why             string
+}
+
+// Ledger is everything the gateway says it could not keep.
+func (g *Gateway) Ledger() (losses []Loss) {
+	g.tb.Helper()
+	g.cliJSON(&losses, 0, "ledger", "--json", "--max", "100000")
+	return losses
+}
+
+// Status is what `tidegate status --json` says, as far as tests look at it. The command's exit code must agree with it.
+type Status struct {
+	Healthy, Ready bool
+	Warnings       []struct{ Code, Text string }
+	Journal        struct{ Next, Losses uint64 }
+	Store          struct {
+		Bytes int64
+		Free  int64 `json:"free_bytes"`
+		Full  bool
+	}
+	Upstreams []struct {
+		Name, State, Error string
+		Lag                uint64
+	}
+	Devices []struct{ Name, State, Error string }
+}
+
+// Status asks for it.
+func (g *Gateway) Status() (s Status) {
+	g.tb.Helper()
+	code := g.cliJSON(&s, -1, "status", "--json")
+	if s.Healthy != (code == 0) {
+		g.tb.Errorf("harness: tidegate status: exit %d, but healthy is %v", code, s.Healthy)
+	}
+	return s
+}
+
+func (g *Gateway) cliJSON(into any, want int, args ...string) (code int) {
+	g.tb.Helper()
+	out, errw, code := g.CLI(args...)
+	if err := json.Unmarshal([]byte(out), into); err != nil || want >= 0 && code != want {
+		g.tb.Fatalf("harness: tidegate %s: exit %d, %v: %s%s", strings.Join(args, " "), code, err, out, errw)
+	}
+	return code
+}
+
 // Tidegate runs the binary to its end.
 func Tidegate(tb TB, args ...string) (stdout, stderr string, code int) {
 	tb.Helper()

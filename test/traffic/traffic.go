@@ -43,6 +43,8 @@ type Tally struct {
 	high     []uint64 // last number in order, by publisher
 	first    []uint64 // number each publisher was first seen with; with anyStart it may be any
 	anyStart bool
+	anyHoles bool
+	missed   uint64
 	repeats  int
 	total    int
 	bad      []string
@@ -58,6 +60,17 @@ func NewTally(name string, publishers, size int) *Tally {
 
 // StartAnywhere lets the first number of each publisher be any: for one who comes late to a queue that others have read.
 func (t *Tally) StartAnywhere() { t.anyStart = true }
+
+// AllowHoles counts numbers that are skipped (see Missed) instead of complaining: for damaged disks, where the ledger must
+// account for them.
+func (t *Tally) AllowHoles() { t.anyHoles = true }
+
+// Missed is how many numbers were skipped, of those up to the last one seen of each publisher.
+func (t *Tally) Missed() uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.missed
+}
 
 // Take looks at a payload that arrived.
 func (t *Tally) Take(payload []byte) {
@@ -79,6 +92,9 @@ func (t *Tally) Take(payload []byte) {
 		t.high[p] = seq
 	case seq < next:
 		t.repeats++
+	case t.anyHoles:
+		t.missed += seq - next
+		t.high[p] = seq
 	default:
 		t.blame("publisher %d: %d comes after %d", p, seq, t.high[p])
 		t.high[p] = seq
