@@ -47,7 +47,9 @@ func (s *Store) openBadger() (aside string, err error) {
 	if err := removeEmpty(dir, s.log); err != nil {
 		return "", err
 	}
-	s.db, err = tryOpen(s.badgerOptions())
+	if err = headless(dir); err == nil {
+		s.db, err = tryOpen(s.badgerOptions())
+	}
 	if err == nil {
 		return "", nil
 	}
@@ -58,8 +60,10 @@ func (s *Store) openBadger() (aside string, err error) {
 	if err := removeEmpty(dir, s.log); err != nil { // the attempt itself may have left some
 		return "", err
 	}
-	if s.db, err = tryOpen(s.badgerOptions()); err == nil {
-		return "", nil
+	if headless(dir) == nil {
+		if s.db, err = tryOpen(s.badgerOptions()); err == nil {
+			return "", nil
+		}
 	}
 	s.log.Error("database is damaged", "err", first)
 	for i := 1; ; i++ {
@@ -77,6 +81,18 @@ func (s *Store) openBadger() (aside string, err error) {
 	return aside, nil
 }
 
+// headless tells of tables without the MANIFEST that lists them: Badger would begin a new one and remove them all.
+func headless(dir string) error {
+	if _, err := os.Lstat(filepath.Join(dir, "MANIFEST")); !errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	tables, err := filepath.Glob(filepath.Join(dir, "*.sst"))
+	if err == nil && len(tables) > 0 {
+		return errors.New("the database has tables, but no MANIFEST")
+	}
+	return err
+}
+
 // tryOpen is badger.Open for files that may hold anything: some damage makes it panic.
 func tryOpen(o badger.Options) (db *badger.DB, err error) {
 	defer func() {
@@ -84,7 +100,10 @@ func tryOpen(o badger.Options) (db *badger.DB, err error) {
 			db, err = nil, fmt.Errorf("database panics: %v", r)
 		}
 	}()
-	return badger.Open(o)
+	if db, err = badger.Open(o); err != nil {
+		return nil, err // Badger gives half a database along
+	}
+	return db, nil
 }
 
 // damaged says whether an error of badger.Open tells of damage in its files, and not of a missing key, a permission, or

@@ -48,6 +48,7 @@ type Store struct {
 	db    *badger.DB
 	seal  *sealer // nil: not encrypted
 	epoch uint64
+	bare  bool // the log is behind what was applied
 
 	keeper  Keeper
 	onBatch []func()
@@ -231,6 +232,7 @@ func (s *Store) replay(emptied, restored bool) error {
 	case fresh && rep.First > 1:
 		s.damage(Damage{What: "the database is empty, but the commit log is not"})
 	}
+	s.bare = rep.Last < s.applied
 	s.index = max(s.index, rep.Last+1)
 	s.acked = s.index - 1
 	s.ackedTo.Store(s.next)
@@ -274,6 +276,9 @@ func (s *Store) Start() {
 	go s.commitLoop()
 	go s.ackLoop()
 	go s.applyLoop()
+	if s.bare { // an entry, so that the next start does not take the log for lost
+		s.ride()
+	}
 	s.poke() // what was replayed becomes durable elsewhere before anybody relies on it twice
 }
 
