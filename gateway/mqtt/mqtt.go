@@ -46,6 +46,7 @@ type Message struct {
 	Props     Props
 	From      string // client id, thing name of a device, or name of an upstream
 	Principal string // who that was proven to be; empty for the gateway's own
+	To        string // the one client id it is for, subscribed or not; empty for all who are
 	Origin    Origin
 	Hops      uint8     // how many rules it has been through
 	At        time.Time // when it was received or measured
@@ -64,6 +65,7 @@ type Run struct {
 	V5        bool // frames carry MQTT 5 properties
 	From      string
 	Principal string
+	To        string // see Message; such a run is never journalled
 	Origin    Origin
 	Hops      uint8
 	At        time.Time
@@ -132,7 +134,7 @@ func (r *Run) RawProps(i int) []byte {
 
 // Message decodes message i. Payload and Props.Correlation alias Buf.
 func (r *Run) Message(i int) Message {
-	m := Message{Topic: r.Topic, Payload: r.Payload(i), QoS: r.QoS, Retain: r.Retain, From: r.From, Principal: r.Principal,
+	m := Message{Topic: r.Topic, Payload: r.Payload(i), QoS: r.QoS, Retain: r.Retain, From: r.From, Principal: r.Principal, To: r.To,
 		Origin: r.Origin, Hops: r.Hops, At: r.At}
 	if r.V5 {
 		m.Props, _ = ParseProps(r.RawProps(i)) // frames in a run have been checked
@@ -142,7 +144,7 @@ func (r *Run) Message(i int) Message {
 
 // NewRun encodes one message as a run of one MQTT 5 frame.
 func NewRun(m *Message) *Run {
-	r := &Run{Topic: m.Topic, QoS: m.QoS, Retain: m.Retain, V5: true, From: m.From, Principal: m.Principal, Origin: m.Origin,
+	r := &Run{Topic: m.Topic, QoS: m.QoS, Retain: m.Retain, V5: true, From: m.From, Principal: m.Principal, To: m.To, Origin: m.Origin,
 		Hops: m.Hops, At: m.At, Frames: make([]Frame, 1)}
 	r.Buf = AppendPublish(make([]byte, 0, len(m.Topic)+len(m.Payload)+16+m.Props.size()), m, true, 0)
 	r.Frames[0].ID = frameID(r.Buf)
