@@ -10,7 +10,7 @@ mosquitto-clients: a second opinion on what travels
 gcc: the race detector
 libc6-dev: the race detector
 e2fsprogs: the disk of the power-cut tests
-fuse3: the block recorder of the power-cut tests
+mount: the same
 python3-pymodbus: an independent Modbus RTU slave
 python3-serial-asyncio: the same
 '
@@ -24,7 +24,7 @@ if command -v dpkg-query >/dev/null; then
     reasons+="  $package:$why"$'\n'
   done <<<"$wanted"
 else
-  for command in mosquitto mosquitto_pub gcc mke2fs fusermount3; do
+  for command in mosquitto mosquitto_pub gcc mke2fs losetup; do
     command -v "$command" >/dev/null || { echo "deps: $command is missing and this system has no apt-get; install it by hand" >&2; exit 1; }
   done
 fi
