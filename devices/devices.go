@@ -59,11 +59,12 @@ type PartSampler interface {
 
 // Streamer is a device that speaks by itself.
 type Streamer interface {
-	// Stream calls emit for every reading until ctx ends (it returns ctx's error) or
-	// the port is lost (ErrGone). Readings that were measured together have the same
-	// At and come one behind the other. What is damaged is counted (see Counter),
-	// never emitted as good. emit is called from one goroutine and must not block.
-	Stream(ctx context.Context, emit func(Reading)) error
+	// Stream calls emit for every sample until ctx ends (it returns ctx's error) or the
+	// port is lost (ErrGone). A sample is what was measured together: one line, one frame;
+	// its readings have the same At, later than that of the sample before, and it is never
+	// empty. What is damaged is counted (see Counter), never emitted as good. emit is called
+	// from one goroutine; it must not block, and must not keep the slice.
+	Stream(ctx context.Context, emit func(sample []Reading)) error
 }
 
 // Writer is a device whose writable points can be set.

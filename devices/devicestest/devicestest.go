@@ -137,13 +137,25 @@ func readings(t *testing.T, r Rig) {
 		var got []devices.Reading
 		sctx, stop := context.WithCancel(ctx)
 		defer stop()
-		err := s.Stream(sctx, func(x devices.Reading) {
-			if got = append(got, x); len(got) >= 3 {
+		samples := 0
+		var last time.Time
+		err := s.Stream(sctx, func(sample []devices.Reading) {
+			if len(sample) == 0 || !sample[0].At.After(last) {
+				t.Errorf("sample %v is empty or not later than the one before", sample)
+			}
+			for _, x := range sample {
+				if !x.At.Equal(sample[0].At) {
+					t.Errorf("%s of one sample is dated %v, and %s %v", x.Point, x.At, sample[0].Point, sample[0].At)
+				}
+				last = x.At
+			}
+			got = append(got, sample...)
+			if samples++; samples >= 3 {
 				stop()
 			}
 		})
-		if !errors.Is(err, context.Canceled) || len(got) < 3 {
-			t.Errorf("stream: %v after %d readings, want 3 and the context's error", err, len(got))
+		if !errors.Is(err, context.Canceled) || samples < 3 {
+			t.Errorf("stream: %v after %d samples, want 3 and the context's error", err, samples)
 		}
 		check(t, r.Driver, got)
 	}
@@ -156,7 +168,7 @@ func calls(r Rig) map[string]func(ctx context.Context) error {
 		cs["sample"] = func(ctx context.Context) error { _, err := s.Sample(ctx, nil); return err }
 	}
 	if s, ok := r.Driver.(devices.Streamer); ok {
-		cs["stream"] = func(ctx context.Context) error { return s.Stream(ctx, func(devices.Reading) {}) }
+		cs["stream"] = func(ctx context.Context) error { return s.Stream(ctx, func([]devices.Reading) {}) }
 	}
 	if w, ok := r.Driver.(devices.Writer); ok {
 		for point, vs := range r.Values {

@@ -9,7 +9,7 @@
 //
 //	link, err := serialline.Attach(port, profile.Line{Name: "gps"})
 //	d, err := link.Device(0, &p)
-//	err = d.(devices.Streamer).Stream(ctx, func(r devices.Reading) { … })
+//	err = d.(devices.Streamer).Stream(ctx, func(sample []devices.Reading) { … })
 //
 // It never writes to the port.
 package serialline
@@ -119,8 +119,8 @@ func (d *Driver) Close() error {
 	return nil
 }
 
-// Stream emits the readings of every line that comes.
-func (d *Driver) Stream(ctx context.Context, emit func(devices.Reading)) error {
+// Stream emits the readings of every line that comes; a line is a sample.
+func (d *Driver) Stream(ctx context.Context, emit func([]devices.Reading)) error {
 	buf := make([]byte, 1024)
 	var got []devices.Reading
 	for {
@@ -135,9 +135,8 @@ func (d *Driver) Stream(ctx context.Context, emit func(devices.Reading)) error {
 			return fmt.Errorf("%w: %w", devices.ErrGone, err)
 		}
 		d.frame.feed(buf[:n], func(line []byte, whole bool) {
-			got = d.line(line, whole, at, got[:0])
-			for _, r := range got {
-				emit(r)
+			if got = d.line(line, whole, at, got[:0]); len(got) > 0 {
+				emit(got)
 			}
 		})
 	}

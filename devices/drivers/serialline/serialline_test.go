@@ -49,8 +49,10 @@ func play(t testing.TB, p *profile.Profile, text string, step int) ([]string, de
 	}
 	d := serialline.New(&tape{data: []byte(text), step: step, at: start}, p)
 	var got []string
-	err := d.Stream(t.Context(), func(r devices.Reading) {
-		got = append(got, fmt.Sprintf("%s=%v %v", r.Point, r.Value, r.Quality))
+	err := d.Stream(t.Context(), func(sample []devices.Reading) {
+		for _, r := range sample {
+			got = append(got, fmt.Sprintf("%s=%v %v", r.Point, r.Value, r.Quality))
+		}
 	})
 	if !errors.Is(err, devices.ErrGone) {
 		t.Errorf("stream: %v, want ErrGone", err)
@@ -245,7 +247,7 @@ func TestLinesInOnePieceAreSamplesOfTheirOwn(t *testing.T) {
 	d := serialline.New(&tape{data: []byte("$HEHDT,274.07,T*19\r\n$HEHDT,274.07,T*19\r\n$GPGGA,123519,4807.038,N,01131.000,E,1,08,0.9,545.4,M,46.9,M,,*47\r\n"),
 		step: 1000, at: start}, nmea(t))
 	times := map[time.Time]int{}
-	d.Stream(t.Context(), func(r devices.Reading) { times[r.At]++ })
+	d.Stream(t.Context(), func(sample []devices.Reading) { times[sample[0].At]++ })
 	if len(times) != 3 {
 		t.Errorf("%d samples, want 3: %v", len(times), times)
 	}
