@@ -339,18 +339,10 @@ func (c *compiler) call(t *term) (expr, *SyntaxError) {
 			return e, nil
 		}
 	}
-	switch call := f.call; {
-	case call == nil:
+	if f.call == nil {
 		return func(*Input) value { return undef }, nil
-	case len(args) == 1:
-		arg := args[0]
-		return func(in *Input) value {
-			a := [1]value{arg(in)}
-			return call(in, a[:])
-		}, nil
-	default:
-		return withArgs(args, call), nil
 	}
+	return withArgs(args, f.call), nil
 }
 
 func isLiteral(t *term, s string) bool {

@@ -189,8 +189,10 @@ func (t *translator) quantified(atom string) (string, error) {
 		return "(?>" + atom + q + ")", nil
 	}
 	switch t.peek() {
-	case '?', '*', '+', '{':
+	case '?', '*', '+':
 		return "", errPattern
+	case '{':
+		return t.quantified("(?:" + atom + q + ")")
 	}
 	return atom + q, nil
 }
@@ -603,10 +605,10 @@ func (t *translator) class() (runeSet, error) {
 			}
 			return part, nil
 		case t.take("&&"):
-			if !started {
-				return nil, errPattern
+			for t.take("&&") { // as in Java more of them mean nothing, nor one with nothing before it
 			}
-			for t.take("&&") { // as Java: more of them mean nothing
+			if !started {
+				continue
 			}
 			if whole {
 				part = set.and(part)
@@ -662,10 +664,7 @@ func (t *translator) classRange() (runeSet, error) {
 	if err != nil {
 		return nil, err
 	}
-	if set != nil { // a-\d: three things
-		return set.or(runes(lo, lo, '-', '-')), nil
-	}
-	if hi < lo {
+	if set != nil || hi < lo {
 		return nil, errPattern
 	}
 	return runes(lo, hi), nil

@@ -18,6 +18,7 @@ type jdkPart struct {
 	read     func(f *timeFields, s string, at int) (end int, ok bool)
 	number   *jdkNumber // instead of read
 	optional []jdkPart  // instead of both: […]
+	width    int        // read takes this many digits and may share them with a number
 }
 
 // timeField is a number that a time pattern can read.
@@ -32,9 +33,9 @@ const (
 	fieldYearDay
 	fieldWeekday
 	fieldHour
-	fieldClockHour   // 1 to 24
+	fieldClockHour   // 1 to 24, and the SMART resolver takes 0
 	fieldHourOfHalf  // 0 to 11
-	fieldClockOfHalf // 1 to 12
+	fieldClockOfHalf // 1 to 12, and 0
 	fieldHalf
 	fieldMinute
 	fieldSecond
@@ -46,7 +47,7 @@ const (
 
 var fieldRange = [timeFieldCount][2]int64{
 	{-999_999_999, 999_999_999}, {1, 999_999_999}, {0, 1}, {1, 12}, {1, 31}, {1, 366}, {1, 7},
-	{0, 24}, {1, 24}, {0, 11}, {1, 12}, {0, 1}, {0, 59}, {0, 59}, {0, 999_999_999},
+	{0, 24}, {0, 24}, {0, 11}, {0, 12}, {0, 1}, {0, 59}, {0, 59}, {0, 999_999_999},
 	{0, 86_400_000 - 1}, {0, 86_400_000_000_000 - 1},
 }
 
@@ -168,6 +169,8 @@ func compileJDKParts(s string, depth int) (parts []jdkPart, rest string) {
 			}
 		}
 		switch n := part.number; {
+		case n == nil && part.width > 0 && first != nil:
+			first.reserved += part.width
 		case n == nil:
 			first = nil
 		case first != nil && n.least == n.most && n.sign == unsigned:
@@ -261,7 +264,7 @@ func jdkLetters(c byte, n int) jdkPart {
 		return value(fieldSecond)
 	case 'S':
 		if n <= 9 {
-			return jdkPart{read: fraction(n)}
+			return jdkPart{read: fraction(n), width: n}
 		}
 	case 'n', 'A', 'N':
 		field := map[byte]timeField{'n': fieldNano, 'A': fieldMilliOfDay, 'N': fieldNanoOfDay}[c]
@@ -377,7 +380,7 @@ func (f *timeFields) date() (year, month, day int64, ok bool) {
 	case !f.has[fieldYear]:
 		return 0, 0, 0, false
 	}
-	if year > 9999 || year < -9999 {
+	if year > 1e8 || year < -1e8 { // milliseconds would not hold them
 		return 0, 0, 0, false
 	}
 	switch {

@@ -75,14 +75,15 @@ func (in *Input) find(r *regex, s string) (match string, found bool) {
 
 // replaceAll replaces every match of r in s, as Matcher.replaceAll does: $1 and ${name}
 // are groups, a backslash takes the next character as it is. False for a replacement that
-// Java would refuse.
+// Java would refuse, which it does when there is something to replace.
 func (in *Input) replaceAll(r *regex, s, with string) (string, bool) {
-	parts, ok := r.replacement(with)
-	if !ok {
-		return "", false
-	}
+	parts, good := r.replacement(with)
 	if r.literal != "" {
-		if strings.Contains(s, r.literal) && !in.room(len(s)+strings.Count(s, r.literal)*len(with)) {
+		n := strings.Count(s, r.literal)
+		if n == 0 {
+			return s, true
+		}
+		if !good || !in.room(len(s)+n*(len(with)+len(parts)*len(r.literal))) {
 			return "", false
 		}
 		var b strings.Builder
@@ -103,10 +104,11 @@ func (in *Input) replaceAll(r *regex, s, with string) (string, bool) {
 	}
 	var b strings.Builder
 	chars := []rune(s)
-	ok = in.run(func() error {
+	ok := in.run(func() error {
 		at := 0
 		m, err := r.re.FindRunesMatch(chars)
-		for ; m != nil; m, err = r.re.FindNextMatch(m) {
+		good = good || m == nil
+		for ; m != nil && good; m, err = r.re.FindNextMatch(m) {
 			b.WriteString(string(chars[at:m.Index]))
 			for _, p := range parts {
 				if p.group >= 0 {
@@ -122,7 +124,7 @@ func (in *Input) replaceAll(r *regex, s, with string) (string, bool) {
 		b.WriteString(string(chars[at:]))
 		return err
 	})
-	return b.String(), ok && in.err == nil
+	return b.String(), ok && good && in.err == nil
 }
 
 // replacePart is a group's text, then a fixed one.

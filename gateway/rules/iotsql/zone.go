@@ -5,11 +5,14 @@ import (
 	"time"
 )
 
-// zoneName prints a zone's name at a time: short as CST, or long. Where the zone database
-// has no name it is the offset.
+// zoneName prints a zone's name at a time: short as CST, or long. Where there is no name it
+// is the offset.
 func zoneName(t time.Time, long bool) string {
 	name, _ := t.Zone()
 	if name == "" || name[0] == '+' || name[0] == '-' {
+		if own, ok := javaZoneName(t.Location().String(), t.IsDST()); ok {
+			return own
+		}
 		return offsetText(t, true)
 	}
 	if long {
@@ -76,7 +79,7 @@ func zoneReader(c byte, n int) reader {
 	case c == 'V' && n == 2:
 		return readZoneID
 	case c == 'z' && n <= 4:
-		return readZoneName
+		return func(f *timeFields, s string, at int) (int, bool) { return readZoneName(f, s, at, n == 4) }
 	case c == 'O' && (n == 1 || n == 4), c == 'Z' && n == 4:
 		return func(f *timeFields, s string, at int) (int, bool) { return readGMT(f, s, at, n == 4) }
 	case c == 'Z' && n < 4:
@@ -181,15 +184,8 @@ func readGMT(f *timeFields, s string, at int, full bool) (int, bool) {
 // readZoneID reads a zone id: an offset, UTC, UT or GMT with or without one, or a name of
 // the zone database.
 func readZoneID(f *timeFields, s string, at int) (int, bool) {
-	offset := func(at int) (int, bool) {
-		for _, form := range [...]string{"hh:mm[:ss]", "hhmm[ss]", "hh"} {
-			if end, ok := readOffset(f, s, at, form); ok {
-				return end, true
-			}
-		}
-		return 0, false
-	}
-	if end, ok := offset(at); ok {
+	const form = "hh:mm[:ss]"
+	if end, ok := readOffset(f, s, at, form); ok {
 		return end, true
 	}
 	prefix := ""
@@ -199,11 +195,11 @@ func readZoneID(f *timeFields, s string, at int) (int, bool) {
 		}
 	}
 	if prefix != "" {
-		if end, ok := offset(at + len(prefix)); ok {
+		if end, ok := readOffset(f, s, at+len(prefix), form); ok {
 			return end, true
 		}
 	}
-	if word := zoneWord(s[at:]); word != "Z" {
+	if word := zoneWord(s[at:]); word != "Z" && word != "EST" && word != "MST" && word != "HST" { // the JDK has no zones of these names
 		if l, ok := loadZone(word); ok {
 			f.zone = l
 			return at + len(word), true
@@ -220,15 +216,21 @@ func readZoneID(f *timeFields, s string, at int) (int, bool) {
 	return 0, false
 }
 
-// readZoneName reads what z stands for: a short or long name, or a zone id.
-func readZoneName(f *timeFields, s string, at int) (int, bool) {
-	for short, long := range longZones {
-		if strings.HasPrefix(s[at:], long) {
-			if l, ok := loadZone(zoneOf(short)); ok {
-				f.zone = l
-				return at + len(long), true
+// readZoneName reads what z stands for: a name, short or long, or a zone id.
+func readZoneName(f *timeFields, s string, at int, full bool) (int, bool) {
+	if full {
+		for short, long := range longZones {
+			if strings.HasPrefix(s[at:], long) {
+				if l, ok := loadZone(zoneOf(short)); ok {
+					f.zone = l
+					return at + len(long), true
+				}
 			}
 		}
+		if _, known := shortZones[zoneWord(s[at:])]; known {
+			return 0, false
+		}
+		return readZoneID(f, s, at)
 	}
 	word := zoneWord(s[at:])
 	if id, ok := shortZones[word]; ok {

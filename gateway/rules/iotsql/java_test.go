@@ -1,0 +1,113 @@
+package iotsql_test
+
+import (
+	"bufio"
+	"encoding/json"
+	"os"
+	"strings"
+	"testing"
+
+	"tidegate/gateway/rules/iotsql"
+)
+
+// table reads a file of testdata: rows of tab separated fields.
+func table(t *testing.T, name string, fields int) [][]string {
+	t.Helper()
+	f, err := os.Open("testdata/" + name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	unescape := strings.NewReplacer(`\\`, `\`, `\n`, "\n", `\r`, "\r", `\t`, "\t")
+	var rows [][]string
+	for s := bufio.NewScanner(f); s.Scan(); {
+		if strings.HasPrefix(s.Text(), "# ") {
+			continue
+		}
+		row := strings.Split(s.Text(), "\t")
+		if len(row) != fields {
+			t.Fatalf("%s: %q has %d fields", name, s.Text(), len(row))
+		}
+		for i := range row {
+			row[i] = unescape.Replace(row[i])
+		}
+		rows = append(rows, row)
+	}
+	return rows
+}
+
+// eval evaluates an expression against fields of a payload and gives its JSON, empty for
+// Undefined.
+func eval(t *testing.T, expr string, payload map[string]any) string {
+	t.Helper()
+	body, err := json.Marshal(payload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return evalRaw(t, expr, string(body), iotsql.V2016)
+}
+
+func evalRaw(t *testing.T, expr, payload string, v iotsql.Version) string {
+	t.Helper()
+	st, err := iotsql.Parse("SELECT VALUE "+expr+" FROM 'a/b'", v)
+	if err != nil {
+		t.Fatalf("%s: %v", expr, err)
+	}
+	in := input("a/b", payload)
+	res, err := st.Eval(in)
+	if err != nil {
+		t.Fatalf("%s: %v", expr, err)
+	}
+	return string(res.Payload)
+}
+
+func quoted(s string) string {
+	var b strings.Builder
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	_ = e.Encode(s)
+	return strings.NewReplacer(`\b`, `\b`, "\u2028", "\u2028").Replace(strings.TrimSpace(b.String()))
+}
+
+func sameJSON(t *testing.T, got, want string) bool {
+	t.Helper()
+	var g, w any
+	if json.Unmarshal([]byte(got), &g) != nil || json.Unmarshal([]byte(want), &w) != nil {
+		return got == want
+	}
+	return g == w
+}
+
+func TestRegularExpressionsAreJavas(t *testing.T) {
+	for _, row := range table(t, "regex.tsv", 5) {
+		pattern, text, with, first, all := row[0], row[1], row[2], row[3], row[4]
+		fields := map[string]any{"p": pattern, "s": text, "w": with}
+		want := map[byte]string{'M': "true", 'N': "false", 'E': ""}[first[0]]
+		if got := eval(t, "regexp_matches(s, p)", fields); got != want {
+			t.Errorf("%q matches %q: got %q, want %q", pattern, text, got, want)
+		}
+		want = ""
+		if first[0] == 'M' {
+			want = quoted(first[2:])
+		}
+		if got := eval(t, "regexp_substr(s, p)", fields); !sameJSON(t, got, want) {
+			t.Errorf("first %q in %q: got %s, want %s", pattern, text, got, want)
+		}
+		want = ""
+		if all != "E" {
+			want = quoted(all[2:])
+		}
+		if got := eval(t, "regexp_replace(s, p, w)", fields); !sameJSON(t, got, want) {
+			t.Errorf("%q in %q by %q: got %s, want %s", pattern, text, with, got, want)
+		}
+	}
+}
+
+func TestTimesAreReadAsTheJDKDoes(t *testing.T) {
+	for _, row := range table(t, "times.tsv", 3) {
+		pattern, text, want := row[0], row[1], strings.TrimPrefix(row[2], "E")
+		if got := eval(t, "time_to_epoch(s, p)", map[string]any{"p": pattern, "s": text}); got != want {
+			t.Errorf("%q by %q: got %q, want %q", text, pattern, got, want)
+		}
+	}
+}
