@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strings"
 
 	"tidegate/gateway/fault"
+	"tidegate/gateway/mqtt/topicindex"
 	"tidegate/gateway/rules/iotsql"
 )
 
@@ -36,8 +38,9 @@ type Action struct {
 
 // Republish publishes to another topic.
 type Republish struct {
-	Topic string `yaml:"topic"` // a template; a leading $$ stands for $
-	QoS   byte   `yaml:"qos"`   // 0 or 1
+	Topic   string  `yaml:"topic"` // a template; a leading $$ stands for $
+	QoS     byte    `yaml:"qos"`   // 0 or 1
+	Headers Headers `yaml:"headers"`
 }
 
 // maxActions is AWS's quota for one rule (spec/rules.md §10).
@@ -96,8 +99,11 @@ func compile(def Rule) (*rule, error) {
 		return nil, errors.Join(errs...)
 	}
 	r.st = st
-	if ext := st.External(); len(ext) > 0 {
-		wrong("sql: %s() is not served here", ext[0])
+	if err := served(st.External()); err != nil {
+		wrong("sql: %w", err)
+	}
+	if strings.Count(st.Filter(), "/") >= topicindex.MaxLevels {
+		wrong("sql: the topic filter has more than %d levels", topicindex.MaxLevels)
 	}
 	if len(def.Actions) > maxActions {
 		wrong("actions: %d are more than the %d a rule may have", len(def.Actions), maxActions)
@@ -133,5 +139,18 @@ func (a Action) compile(st *iotsql.Statement) (*republish, error) {
 	if err != nil {
 		return nil, fmt.Errorf("republish.topic: %w", err)
 	}
-	return &republish{topic: t, qos: a.Republish.QoS}, nil
+	h, err := a.Republish.Headers.compile(st)
+	if err != nil {
+		return nil, fmt.Errorf("republish.headers.%w", err)
+	}
+	return &republish{topic: t, qos: a.Republish.QoS, headers: h}, nil
+}
+
+// served refuses functions that leave the gateway: nothing here answers them yet, and a rule that
+// silently saw Undefined in their place would be worse than one that is not taken.
+func served(external []string) error {
+	if len(external) > 0 {
+		return fault.New(fault.Unsupported, "%s() is not served here", external[0])
+	}
+	return nil
 }

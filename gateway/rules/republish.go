@@ -11,8 +11,9 @@ import (
 
 // republish is the republish action, compiled.
 type republish struct {
-	topic topic
-	qos   byte
+	topic   topic
+	qos     byte
+	headers *headers
 }
 
 // topic is a topic template. A leading $$ stands for $ (spec/rules.md §7).
@@ -22,11 +23,36 @@ type topic struct {
 }
 
 func newTopic(source string, st *iotsql.Statement) (topic, error) {
-	t, err := st.Template(strings.Replace(source, "$$", "$", 1))
-	if !strings.HasPrefix(source, "$$") {
-		t, err = st.Template(source)
+	template := source
+	if strings.HasPrefix(source, "$$") {
+		template = source[1:]
+	}
+	t, err := st.Template(template)
+	if err == nil {
+		err = served(t.External())
+	}
+	if err != nil {
+		return topic{}, err
+	}
+	if name, ok := t.Fixed(); ok {
+		err = allowed(name)
 	}
 	return topic{source, t}, err
+}
+
+// allowed says what keeps a rule from publishing to a topic. Those of jobs are refused as AWS does: their
+// answers go to the one who asked.
+func allowed(name string) error {
+	if err := mqtt.ValidTopic(name); err != nil {
+		return err
+	}
+	if !awstopic.Is(name) {
+		return nil
+	}
+	if t, ok := awstopic.Parse(name); ok && t.Service == awstopic.Jobs || !awstopic.MayPublish(name) {
+		return fault.New(fault.Forbidden, "a rule may not publish to the reserved topic %q", name)
+	}
+	return nil
 }
 
 // message makes the message that follows from msg, with payload.
@@ -35,12 +61,14 @@ func (a *republish) message(in *iotsql.Input, msg *mqtt.Message, payload []byte)
 	if err != nil {
 		return mqtt.Message{}, err
 	}
-	if err := mqtt.ValidTopic(name); err != nil {
+	if err := allowed(name); err != nil {
 		return mqtt.Message{}, err
 	}
-	if awstopic.Is(name) && !awstopic.MayPublish(name) {
-		return mqtt.Message{}, fault.New(fault.Forbidden, "nobody may publish to the reserved topic %q", name)
+	props, err := a.headers.expand(in)
+	if err != nil {
+		return mqtt.Message{}, err
 	}
-	return mqtt.Message{Topic: name, Payload: payload, QoS: a.qos, From: msg.From, Principal: msg.Principal, Origin: mqtt.Rule,
-		Hops: msg.Hops + 1, At: msg.At}, nil
+	m := mqtt.Message{Topic: name, Payload: payload, QoS: a.qos, Props: props, From: msg.From, Principal: msg.Principal, Origin: mqtt.Rule,
+		Hops: msg.Hops + 1, At: msg.At}
+	return m, m.Check()
 }

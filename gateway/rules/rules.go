@@ -8,7 +8,7 @@
 // A message published to $aws/rules/NAME/… is addressed to that rule alone and delivered to nobody
 // (Basic Ingest). A rule's result goes through the rules again, at most MaxHops deep.
 //
-//	eng, err := rules.New(cfg)
+//	eng, err := rules.New(cfg, rules.Deps{Clock: clk, Log: log, Account: "123456789012"})
 //	if m := eng.Match("dt/pump1/flow"); m != nil {
 //		results := m.Eval(&msg)
 //	}
@@ -18,11 +18,15 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"log/slog"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"tidegate/gateway/clock"
 	"tidegate/gateway/fault"
+	"tidegate/gateway/logs"
 	"tidegate/gateway/metrics"
 	"tidegate/gateway/mqtt"
 	"tidegate/gateway/mqtt/awstopic"
@@ -35,17 +39,21 @@ const MaxHops = 8
 
 // Engine holds the rules. Its methods may be called concurrently.
 type Engine struct {
-	clk     clock.Clock
+	now     func() time.Time
 	log     *slog.Logger
 	account string
 	inputs  sync.Pool
 
-	gen   atomic.Uint64
-	mu    sync.RWMutex // guards what follows
-	rules map[string]*rule
-	index topicindex.Index[*rule, struct{}]
+	maxPayload int
 
-	looped atomic.Uint64
+	gen    atomic.Uint64
+	mu     sync.RWMutex // guards what follows
+	rules  map[string]*rule
+	index  *topicindex.Index[*rule, struct{}]
+	counts map[string]*counts // of every rule there has been, so that a changed rule counts on
+	shown  *metrics.Set       // where the counters of new rules are registered
+
+	looped, unaddressed atomic.Uint64
 }
 
 // rule is one rule, compiled.
@@ -54,37 +62,68 @@ type rule struct {
 	st      *iotsql.Statement
 	actions []*republish
 	onError *republish
-
-	matched, passed, failed, actionFailed atomic.Uint64
+	*counts
 }
+
+// counts are the numbers of a rule.
+type counts struct{ matched, passed, failed, taken, actionFailed atomic.Uint64 }
 
 // Deps are what the engine stands on.
 type Deps struct {
 	Clock   clock.Clock
 	Log     *slog.Logger
 	Account string // 12 digits, what accountid() tells
+
+	// MaxPayload is the largest result a rule may send on, in bytes; 0 is AWS's 128 KiB. Larger ones are
+	// failed actions.
+	MaxPayload int
 }
+
+// maxPayload is the largest message of AWS IoT.
+const maxPayload = 128 << 10
 
 // New compiles the rules of cfg. Its error joins what Validate says.
 func New(cfg Config, d Deps) (*Engine, error) {
-	e := &Engine{clk: d.Clock, log: d.Log, account: d.Account, rules: map[string]*rule{}, index: topicindex.Index[*rule, struct{}]{AWS: true}}
-	e.inputs.New = func() any { return new(iotsql.Input) }
-	if err := cfg.Validate(); err != nil {
-		return nil, err
+	e := &Engine{now: d.Clock.Now, log: d.Log, account: d.Account, maxPayload: d.MaxPayload, counts: map[string]*counts{}}
+	if e.maxPayload == 0 {
+		e.maxPayload = maxPayload
 	}
+	e.inputs.New = func() any { return new(iotsql.Input) }
+	return e, e.Load(cfg)
+}
+
+// Load puts the rules of cfg in the place of all others, or changes nothing: its error joins what Validate
+// says. A rule of the same name counts on.
+func (e *Engine) Load(cfg Config) error {
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	rules := make(map[string]*rule, len(cfg))
+	index := &topicindex.Index[*rule, struct{}]{AWS: true}
 	for _, def := range cfg {
 		r, err := compile(def)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		e.rules[def.Name] = r
+		rules[def.Name] = r
 		if f := r.st.Filter(); f != "" && !def.Disabled {
-			if _, err := e.index.Add(f, r, struct{}{}); err != nil {
-				return nil, fault.New(fault.Invalid, "rule %s: the topic filter %q has too many levels", def.Name, f)
+			if _, err := index.Add(f, r, struct{}{}); err != nil {
+				return fault.Wrap(fault.Invalid, err, "rule %s: the topic filter %q cannot be used", def.Name, f)
 			}
 		}
 	}
-	return e, nil
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for name, r := range rules {
+		if e.counts[name] == nil {
+			e.counts[name] = new(counts)
+			e.show(name)
+		}
+		r.counts = e.counts[name]
+	}
+	e.rules, e.index = rules, index
+	e.gen.Add(1)
+	return nil
 }
 
 // Gen changes whenever what Match would say may have changed.
@@ -101,16 +140,22 @@ type Matched struct {
 // Private says whether messages of this topic are for its rule alone: nobody may receive them.
 func (m *Matched) Private() bool { return m.private }
 
-// Match gives the rules that look at topic, nil for none.
+// Match gives the rules that look at topic, in the order of their names; nil for none. No rule sees what is
+// sent to one connection alone.
 func (e *Engine) Match(topic string) *Matched {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
-	if t, ok := awstopic.Parse(topic); ok && t.Service == awstopic.Rules {
-		m := &Matched{e: e, topic: t.Rest, private: true}
-		if r := e.rules[t.Name]; r != nil && !r.def.Disabled {
-			m.rules = []*rule{r}
+	if awstopic.Is(topic) {
+		if t, ok := awstopic.Parse(topic); ok && t.Service == awstopic.Rules {
+			m := &Matched{e: e, topic: t.Rest, private: true}
+			if r := e.rules[t.Name]; r != nil && !r.def.Disabled {
+				m.rules = []*rule{r}
+			}
+			return m
 		}
-		return m
+		if awstopic.Direct(topic) {
+			return nil
+		}
 	}
 	var m *Matched
 	e.index.Match(topic, func(r *rule, _ struct{}) {
@@ -119,24 +164,31 @@ func (e *Engine) Match(topic string) *Matched {
 		}
 		m.rules = append(m.rules, r)
 	})
+	if m != nil {
+		slices.SortFunc(m.rules, func(a, b *rule) int { return strings.Compare(a.def.Name, b.def.Name) })
+	}
 	return m
 }
 
 // Eval evaluates the rules against msg and gives the messages that follow, in the order of the rules'
 // actions. A rule that fails says so in its counters and, where it has one, by its error action.
 func (m *Matched) Eval(msg *mqtt.Message) []mqtt.Message {
-	if len(m.rules) == 0 {
+	e := m.e
+	if len(m.rules) == 0 { // Basic Ingest to a rule that is not there, or disabled
+		e.unaddressed.Add(1)
 		return nil
 	}
-	e := m.e
 	if msg.Hops >= MaxHops {
 		e.looped.Add(1)
 		return nil
 	}
 	in := e.inputs.Get().(*iotsql.Input)
-	defer e.inputs.Put(in)
+	defer func() {
+		in.Reset("", nil) // keep nothing of the message
+		e.inputs.Put(in)
+	}()
 	in.Reset(m.topic, msg.Payload)
-	in.Context = iotsql.Context{AccountID: e.account, Principal: msg.Principal, Now: e.clk.Now, Props: &msg.Props}
+	in.Context = iotsql.Context{AccountID: e.account, Principal: msg.Principal, Now: e.now, Props: &msg.Props}
 	if msg.Origin == mqtt.Client || msg.Origin == mqtt.Will {
 		in.Context.ClientID, in.Context.MQTT = msg.From, true
 	}
@@ -155,17 +207,21 @@ func (r *rule) eval(e *Engine, in *iotsql.Input, msg *mqtt.Message, out []mqtt.M
 	switch {
 	case err != nil:
 		r.failed.Add(1)
-		e.log.Debug("rule failed", "rule", r.def.Name, "err", err)
+		e.log.Debug("rule failed", "rule", r.def.Name, logs.Err(err))
 		failures = append(failures, failure{"SqlStatement", "", fault.Message(err)})
 	case !res.Matched:
 		return out
 	default:
 		r.passed.Add(1)
 		for _, a := range r.actions {
+			r.taken.Add(1)
 			m, err := a.message(in, msg, res.Payload)
+			if err == nil && len(m.Payload) > e.maxPayload {
+				err = fault.New(fault.TooLarge, "the result has %d bytes; a message may have %d", len(m.Payload), e.maxPayload)
+			}
 			if err != nil {
 				r.actionFailed.Add(1)
-				e.log.Debug("action of a rule failed", "rule", r.def.Name, "err", err)
+				e.log.Debug("action of a rule failed", "rule", r.def.Name, logs.Err(err))
 				failures = append(failures, failure{"RepublishAction", a.topic.source, fault.Message(err)})
 				continue
 			}
@@ -175,12 +231,16 @@ func (r *rule) eval(e *Engine, in *iotsql.Input, msg *mqtt.Message, out []mqtt.M
 	if len(failures) == 0 || r.onError == nil {
 		return out
 	}
-	doc, _ := json.Marshal(errorMessage{Rule: r.def.Name, Topic: msg.Topic, ClientID: in.Context.ClientID,
+	client := in.Context.ClientID
+	if client == "" {
+		client = "n/a"
+	}
+	doc, _ := json.Marshal(errorMessage{Rule: r.def.Name, Topic: msg.Topic, Trace: in.TraceID(), ClientID: client,
 		Payload: base64.StdEncoding.EncodeToString(msg.Payload), Failures: failures}) // strings only: cannot fail
 	m, err := r.onError.message(in, msg, doc)
 	if err != nil {
 		r.actionFailed.Add(1)
-		e.log.Debug("error action of a rule failed", "rule", r.def.Name, "err", err)
+		e.log.Debug("error action of a rule failed", "rule", r.def.Name, logs.Err(err))
 		return out
 	}
 	return append(out, m)
@@ -202,22 +262,37 @@ type failure struct {
 	Message  string `json:"errorMessage"`
 }
 
-// Metrics registers the counters of each rule.
+// Metrics registers the engine's counters and those of each rule, also of rules that come later. It may be
+// called once.
 func (e *Engine) Metrics(m *metrics.Set) {
-	e.mu.RLock()
-	defer e.mu.RUnlock()
-	m.Counter("tidegate_rules_looped_total", "Messages not evaluated because rules had followed one another too often.", func() float64 { return float64(e.looped.Load()) })
-	for name, r := range e.rules {
-		for _, c := range []struct {
-			name, help string
-			v          *atomic.Uint64
-		}{
-			{"tidegate_rule_matched_total", "Messages the rule looked at.", &r.matched},
-			{"tidegate_rule_passed_total", "Messages the rule selected.", &r.passed},
-			{"tidegate_rule_failed_total", "Messages the rule could not evaluate.", &r.failed},
-			{"tidegate_rule_action_failed_total", "Actions that failed.", &r.actionFailed},
-		} {
-			m.Counter(c.name, c.help, func() float64 { return float64(c.v.Load()) }, "rule", name)
-		}
+	m.Counter("tidegate_rules_looped_total", "Messages not evaluated because rules had followed one another too often.",
+		func() float64 { return float64(e.looped.Load()) })
+	m.Counter("tidegate_rules_not_found_total", "Messages addressed to a rule that is not there or is disabled.",
+		func() float64 { return float64(e.unaddressed.Load()) })
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.shown = m
+	for name := range e.counts {
+		e.show(name)
+	}
+}
+
+// show registers the counters of a rule. The caller holds mu.
+func (e *Engine) show(name string) {
+	if e.shown == nil {
+		return
+	}
+	r := e.counts[name]
+	for _, c := range []struct {
+		name, help string
+		v          *atomic.Uint64
+	}{
+		{"tidegate_rule_matched_total", "Messages the rule looked at.", &r.matched},
+		{"tidegate_rule_passed_total", "Messages the rule selected.", &r.passed},
+		{"tidegate_rule_failed_total", "Messages the rule could not evaluate.", &r.failed},
+		{"tidegate_rule_actions_total", "Actions taken, failed ones among them.", &r.taken},
+		{"tidegate_rule_action_failed_total", "Actions that failed.", &r.actionFailed},
+	} {
+		e.shown.Counter(c.name, c.help, func() float64 { return float64(c.v.Load()) }, "rule", name)
 	}
 }

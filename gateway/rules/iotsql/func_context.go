@@ -58,15 +58,15 @@ func timestamp(in *Input, _ []value) value {
 	return intValue(in.Context.Now().UnixMilli())
 }
 
-// traceID is the same for all rules of a message.
-func traceID(in *Input, _ []value) value {
-	if !in.Context.MQTT {
-		return undef
-	}
-	if in.Context.TraceID == "" {
+func traceID(in *Input, _ []value) value { return orUndefined(in.TraceID()) }
+
+// TraceID gives what traceid() tells: a UUID that is the same for all rules of a message,
+// empty for a message that did not come over MQTT.
+func (in *Input) TraceID() string {
+	if in.Context.MQTT && in.Context.TraceID == "" {
 		in.Context.TraceID = in.uuid()
 	}
-	return textValue(in.Context.TraceID)
+	return in.Context.TraceID
 }
 
 func newUUID(in *Input, _ []value) value { return in.built(in.uuid()) }
