@@ -248,14 +248,15 @@ func TestTailTellsThePastAndThePresent(t *testing.T) {
 
 func TestAReaderThatIsSlowIsToldWhatItMissed(t *testing.T) {
 	h, c, _ := start(t, t.TempDir())
-	const n = 50_000
+	const n = 10_000
 	var lost, got uint64
+	payload := []byte(strings.Repeat("x", 1024))
 	enough := errors.New("enough")
 	err := c.Tail(t.Context(), "#", noon, func(m localclient.Message) error {
 		if m.Topic == "" && lost+got == 0 { // the gap in the past: the subscription stands
 			lost -= m.Lost
 			for range n { // more than sockets and buffers hold while we do not read
-				h.deliver(mqtt.Message{Topic: "t", Payload: make([]byte, 512)})
+				h.deliver(mqtt.Message{Topic: "t", Payload: payload})
 			}
 			go h.deliver(mqtt.Message{Topic: "t"})
 		}
