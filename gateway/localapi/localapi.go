@@ -202,7 +202,7 @@ func (a *API) ledger(w http.ResponseWriter, r *http.Request) {
 		refuse(w, fault.New(fault.Invalid, "since must be a time as RFC 3339 has it, max a number above 0"))
 		return
 	}
-	answer(w, a.Ledger(since, min(max, 10_000)))
+	answer(w, a.Ledger(since, min(max, 100_000)))
 }
 
 func (a *API) publish(w http.ResponseWriter, r *http.Request) {

@@ -88,7 +88,7 @@ func (h *house) deps() localapi.Deps {
 			}
 			return nil
 		},
-		Devices: func() []localclient.Device { return []localclient.Device{{Name: "gps", State: "up"}} },
+		Devices: func() []localclient.Device { return []localclient.Device{{Name: "gps", State: "good"}} },
 		TestDevice: func(_ context.Context, name string) ([]localclient.Reading, error) {
 			if name != "gps/1 x" {
 				return nil, fault.New(fault.NotFound, "no device is called %q", name)

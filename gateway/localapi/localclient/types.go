@@ -94,18 +94,21 @@ type Upstream struct {
 
 // Device is something wired to the box, with its last readings.
 type Device struct {
-	Name     string    `json:"name"` // its thing
-	Driver   string    `json:"driver"`
-	Bus      string    `json:"bus"`
-	State    string    `json:"state"` // "up" or what is wrong
-	Error    string    `json:"error,omitempty"`
-	Since    time.Time `json:"since"`
-	Readings []Reading `json:"readings"`
+	Name     string     `json:"name"`
+	Thing    string     `json:"thing"`
+	Profile  string     `json:"profile"`
+	Bus      string     `json:"bus"`
+	Port     string     `json:"port"`
+	State    string     `json:"state"` // "good", "starting" or what is wrong, in one word
+	Error    string     `json:"error,omitempty"`
+	LastGood *time.Time `json:"last_good,omitempty"`
+	Readings []Reading  `json:"readings"`
 }
 
 // Reading is one value of a point.
 type Reading struct {
 	Point   string          `json:"point"`
+	Group   string          `json:"group,omitempty"`
 	Value   json.RawMessage `json:"value"`
 	Unit    string          `json:"unit,omitempty"`
 	Quality string          `json:"quality"`
