@@ -1,0 +1,395 @@
+package broker
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"tidegate/gateway/broker/session"
+	"tidegate/gateway/journal"
+	"tidegate/gateway/mqtt"
+)
+
+// client is one client's state as it lives in memory: subscriptions, the window of
+// messages sent and not acknowledged, and what waits behind it.
+//
+// QoS 1 and 2 reach a client from up to three places, in this order: what was in the
+// window of an earlier connection, the queue in memory, and the journal. While there is
+// nothing in the last (behind is false) Deliver adds to the window and the queue
+// directly. Once the queue is full, or the client away, the session is behind: Deliver
+// notes no more than the first number it left out, and the filler reads from there when
+// there is room again, outside the lock, until it has caught up.
+type client struct {
+	b          *Broker
+	id         string
+	v5         bool
+	persistent bool // outlives its connection
+
+	conn         atomic.Pointer[Conn] // nil while away
+	principal    atomic.Pointer[Principal]
+	wantsJournal atomic.Bool // not persistent, but its messages are journalled: it does not keep up
+
+	mu   sync.Mutex // guards what follows; taken before a connection's output
+	rec  session.Record
+	gone bool // deleted, or replaced by a clean start
+
+	limit     int // unacknowledged messages the client takes at once
+	win       window
+	queue     backlog
+	resend    uint64          // next place in the window to be sent again
+	resendEnd uint64          // and where that ends
+	ret       []retainedEntry // retained messages still to be sent
+	out2      map[uint64]*outgoing
+	byPID     map[uint16]*outgoing
+	nextPID   uint16
+	nextKey   uint64      // for out2, of what has no number
+	done2     int         // entries of out2 that only wait for the cursor
+	write2    []*outgoing // whose state must be on disk before anything more is sent
+	tidy2     bool        // finished exchanges can be forgotten on disk, too
+
+	behind  bool
+	pending bool   // there is something to read from pos on
+	pos     uint64 // journal number
+	skip    uint64 // numbers below it have been read already
+	seen    uint64 // end of the last run left to the journal
+	filling bool
+	reader  *journal.Reader
+	left    *mqtt.Run // read and not sent to its end
+	leftAt  uint64    // its first number
+	asked   bool      // a cursor has been asked for
+	cursor  *journal.Cursor
+	pinned  uint64 // where the cursor is pinned, 0 when it floats
+
+	in2mu sync.Mutex
+	in2   map[uint16]inState // QoS 2 received and not yet released
+}
+
+func newSession(b *Broker, id string, v5 bool) *client {
+	return &client{b: b, id: id, v5: v5}
+}
+
+// who gives whom the session belongs to.
+func (s *client) who() Principal {
+	if p := s.principal.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// enqueue takes in a run of QoS 1 or 2, in the session's own encoding, whose first
+// message has journal number first; 0 when it is not in the journal.
+func (s *client) enqueue(v *mqtt.Run, first uint64, g *group, ob *Outbox) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n, k := len(v.Frames), 0
+	if s.gone {
+		return
+	}
+	if first != 0 {
+		if first+uint64(n) <= s.skip {
+			return
+		}
+		if first < s.skip {
+			k = int(s.skip - first)
+		}
+		if s.behind {
+			s.leave(first+uint64(k), first+uint64(n))
+			return
+		}
+	}
+	c := s.conn.Load()
+	if s.behind || c == nil {
+		if s.persistent || c != nil {
+			s.remember(v, k, first, g)
+		}
+		return
+	}
+	if v.QoS == 1 && s.queue.empty() {
+		k += s.sendRun(c, v, k, first, g, ob)
+	}
+	if k < n {
+		switch over := s.queue.size()+len(v.Buf)-int(v.Frames[k].Start) > s.b.cfg.SessionMemory; {
+		case over && first != 0 && s.cursor != nil:
+			s.leave(first+uint64(k), first+uint64(n))
+		case over:
+			s.remember(v, k, first, g)
+		default:
+			s.queue.add(v, k, first, 0, g)
+		}
+		if v.QoS == 2 || s.behind {
+			s.pump(c, ob)
+		}
+	}
+	s.settle()
+}
+
+// leave notes that messages from first to end, exclusively, are left to the journal.
+func (s *client) leave(first, end uint64) {
+	if !s.behind {
+		s.behind = true
+		s.b.stats.behind.Add(1)
+	}
+	if !s.pending {
+		s.pending, s.pos = true, first
+		s.settle()
+	}
+	s.seen = end
+}
+
+// remember keeps in memory what is not in the journal although it should be: it was
+// published before the session was known to need it. Beyond four times the bound the
+// client is cut off rather than anything dropped in silence.
+func (s *client) remember(v *mqtt.Run, k int, first uint64, g *group) {
+	after := uint64(0)
+	if s.behind && first == 0 {
+		after = s.seen
+	}
+	s.queue.add(v, k, first, after, g)
+	size := s.queue.size()
+	c := s.conn.Load()
+	if size > s.b.cfg.SessionMemory && !s.asked && s.cursor == nil {
+		s.asked = true
+		s.b.wg.Add(1)
+		go s.askCursor()
+	}
+	if size > 4*s.b.cfg.SessionMemory && c != nil && !s.persistent {
+		s.b.stats.cutOff.Add(1)
+		go c.kick(errSlow)
+	}
+}
+
+// settle keeps the cursor at the oldest message that is not acknowledged.
+func (s *client) settle() {
+	if s.cursor == nil {
+		return
+	}
+	low := s.low()
+	switch {
+	case low == s.pinned:
+	case low == 0:
+		s.cursor.Float()
+	case s.pinned == 0:
+		s.cursor.Pin(low)
+	default:
+		s.cursor.Move(low)
+	}
+	s.pinned = low
+	s.tidy2 = s.tidy2 || s.done2 > 0
+}
+
+// low gives the number of the oldest message in the journal that the client has not
+// acknowledged, 0 when there is none.
+func (s *client) low() uint64 {
+	low := s.win.low()
+	min := func(seq uint64) {
+		if seq != 0 && (low == 0 || seq < low) {
+			low = seq
+		}
+	}
+	min(s.queue.low())
+	if s.pending {
+		min(s.pos)
+	}
+	for _, o := range s.out2 {
+		if o.state == session.Sent {
+			min(o.seq)
+		}
+	}
+	return low
+}
+
+// room gives how many more messages the client takes.
+func (s *client) room() int {
+	n := s.limit - s.win.len() - (len(s.out2) - s.done2)
+	if s.done2 > maxDone2 {
+		return 0 // the client has left an old message lying for a very long time
+	}
+	return n
+}
+
+// maxDone2 bounds the finished QoS 2 exchanges that are remembered because an older
+// message has not been acknowledged yet.
+const maxDone2 = 4096
+
+// sendRun sends messages of a QoS 1 run from the k-th on, as many as there is room for.
+func (s *client) sendRun(c *Conn, v *mqtt.Run, k int, first uint64, g *group, ob *Outbox) int {
+	n := min(len(v.Frames)-k, s.room())
+	if n <= 0 {
+		return 0
+	}
+	seq := uint64(0)
+	if first != 0 {
+		seq = first + uint64(k)
+	}
+	return s.sendFrames(c, v.Buf, v.Frames[k:], n, seq, nil, g, ob)
+}
+
+// sendFrames sends the first n of frames, which are QoS 1 and lie one behind the other in
+// buf, and gives them places in the window. Their numbers are seq and following, or
+// seqs. It gives the number sent, which is smaller when the output is full.
+func (s *client) sendFrames(c *Conn, buf []byte, frames []mqtt.Frame, n int, seq uint64, seqs []uint64, g *group, ob *Outbox) int {
+	if !c.lockOut() || c.full() {
+		c.out.mu.Unlock()
+		return 0
+	}
+	keep := g != nil || s.persistent && seq == 0 && seqs == nil
+	if c.special == nil && !keep && seqs == nil {
+		start, end := frames[0].Start, uint32(len(buf))
+		if n < len(frames) {
+			end = frames[n].Start
+		}
+		// No more at once than fits twice into the client's buffer.
+		for n > 1 && int(end-start) > c.b.cfg.ClientBuffer {
+			n /= 2
+			end = frames[n].Start
+		}
+		base := len(c.out.buf) - int(start)
+		c.out.buf = append(c.out.buf, buf[start:end]...)
+		for i, f := range frames[:n] {
+			at := base + int(f.ID)
+			if seq != 0 {
+				s.win.push(seq + uint64(i))
+			} else {
+				s.win.push(0)
+			}
+			id := s.win.lastID()
+			c.out.buf[at], c.out.buf[at+1] = byte(id>>8), byte(id)
+		}
+	} else {
+		for i := range n {
+			end := uint32(len(buf))
+			if i+1 < len(frames) {
+				end = frames[i+1].Start
+			}
+			f := buf[frames[i].Start:end]
+			q := uint64(0)
+			switch {
+			case seqs != nil:
+				q = seqs[i]
+			case seq != 0:
+				q = seq + uint64(i)
+			}
+			s.sendOne(c, f, frames[i].ID-frames[i].Start, q, g)
+			if c.full() {
+				n = i + 1
+				break
+			}
+		}
+	}
+	c.unlockOut(ob)
+	s.b.stats.sent.Add(int64(n))
+	return n
+}
+
+// sendOne appends one QoS 1 frame and gives it a place in the window. The output is
+// locked.
+func (s *client) sendOne(c *Conn, f []byte, idAt uint32, seq uint64, g *group) {
+	s.win.push(seq)
+	id := s.win.lastID()
+	if c.special != nil {
+		if !c.sendSpecial(f, idAt, id, false) {
+			s.win.ack(id) // too large for the client: done with
+			s.b.stats.tooLarge.Add(1)
+			return
+		}
+	} else {
+		at := len(c.out.buf) + int(idAt)
+		c.out.buf = append(c.out.buf, f...)
+		c.out.buf[at], c.out.buf[at+1] = byte(id>>8), byte(id)
+	}
+	if g != nil || s.persistent && seq == 0 {
+		s.win.keep(append([]byte(nil), f...), idAt, g)
+	}
+}
+
+// puback takes acknowledgements of QoS 1 messages.
+func (s *client) puback(c *Conn, ids []uint16, ob *Outbox) {
+	s.mu.Lock()
+	if s.conn.Load() == c {
+		for _, id := range ids {
+			if k, ok := s.win.ack(id); ok && k.g != nil {
+				k.g.acked(s, k.seq)
+			}
+		}
+		s.refill(c, ob)
+	}
+	s.mu.Unlock()
+}
+
+// refill uses the room that an acknowledgement has made. The caller holds mu.
+func (s *client) refill(c *Conn, ob *Outbox) {
+	if !s.queue.empty() {
+		s.pump(c, ob)
+	}
+	s.settle()
+	s.wake()
+}
+
+// wake starts the filler if there is something for it to do and room to do it.
+func (s *client) wake() {
+	if s.filling || s.conn.Load() == nil || s.gone {
+		return
+	}
+	if s.resend < s.resendEnd || s.resend2() || len(s.write2) > 0 || s.tidy2 || s.room() > 0 && (s.behind || len(s.ret) > 0) {
+		s.filling = true
+		s.b.wg.Add(1)
+		go s.fill()
+	}
+}
+
+// roomAgain is called when the connection's output has shrunk.
+func (c *Conn) roomAgain() {
+	s := c.owner.Load()
+	if s == nil {
+		return
+	}
+	var ob Outbox
+	s.mu.Lock()
+	if s.conn.Load() == c {
+		s.refill(c, &ob)
+	}
+	s.mu.Unlock()
+	c.b.Flush(&ob)
+}
+
+// pump sends from the queue in memory what there is room for. While the session is behind
+// only what came before the journal's next message goes. The caller holds mu.
+func (s *client) pump(c *Conn, ob *Outbox) {
+	if s.resend < s.resendEnd {
+		return // first what was in the window before
+	}
+	q := &s.queue
+	for !q.empty() && s.room() > 0 {
+		it := &q.items[q.at]
+		if s.pending && it.after > s.pos {
+			return
+		}
+		if it.qos == 2 {
+			s.start2(q.frame(q.at), it.id-it.start, it.seq)
+			q.pop(1)
+			continue
+		}
+		n := q.alike(s.room(), s.pending, s.pos)
+		m := s.sendQueued(c, n, ob)
+		q.pop(m)
+		if m < n {
+			return
+		}
+	}
+}
+
+// sendQueued sends the first n messages of the queue, which are alike.
+func (s *client) sendQueued(c *Conn, n int, ob *Outbox) int {
+	q := &s.queue
+	if !c.lockOut() || c.full() {
+		c.out.mu.Unlock()
+		return 0
+	}
+	sent := 0
+	for ; sent < n && !c.full(); sent++ {
+		it := &q.items[q.at+sent]
+		s.sendOne(c, q.frame(q.at+sent), it.id-it.start, it.seq, it.g)
+	}
+	c.unlockOut(ob)
+	s.b.stats.sent.Add(int64(sent))
+	return sent
+}

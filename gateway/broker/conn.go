@@ -1,0 +1,267 @@
+package broker
+
+import (
+	"net"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"tidegate/gateway/mqtt"
+)
+
+// readBuffer is what one read takes at most. Buffers are shared: a connection has one
+// only while it holds part of a packet.
+const readBuffer = 64 << 10
+
+var inputs = sync.Pool{New: func() any { b := make([]byte, readBuffer); return &b }}
+
+// Conn is one client's connection.
+//
+// Its goroutine parks in loop with a small stack and no buffer. PUBLISH, the
+// acknowledgements and PINGREQ are dealt with where they lie in the buffer; every other
+// packet is handed to a goroutine of its own (control), whose deeper stack dies with it,
+// and the reading goes on after that.
+type Conn struct {
+	b    *Broker
+	t    *Transport
+	via  Via
+	sess *client // nil before CONNECT; the reader's own
+	v5   bool
+	info *connInfo
+
+	owner atomic.Pointer[client] // sess, for others than the reader
+
+	in  input
+	out output
+
+	keep    atomic.Int64 // nanoseconds without a packet that are allowed, 0: any
+	last    atomic.Int64 // second of the last packet
+	kicked  atomic.Pointer[Reason]
+	held    atomic.Bool // the reader waits for room or for the disk
+	refused atomic.Bool // a message was refused that MQTT 3.1.1 has no answer for: nothing more is read
+	special *special    // what makes its output unlike others', nil in the common case
+
+	uncommitted atomic.Int64 // bytes of QoS ≥ 1 handed to the road and not acknowledged
+	runs        atomic.Int32 // the same in runs
+	unacked     atomic.Int32 // the same in messages; QoS 2 counts until PUBCOMP
+
+	readFn, writeFn func(uintptr) bool
+}
+
+// connInfo is what only CONNECT, DISCONNECT and listings look at.
+type connInfo struct {
+	remote    net.Addr
+	listener  string
+	since     time.Time
+	session   string // sessionIdentifier of AWS's lifecycle events
+	version   uint64 // versionNumber of the same
+	principal Principal
+	keepAlive time.Duration
+	problem   bool // reason strings are welcome
+}
+
+// input is the reading half; it belongs to the reader.
+type input struct {
+	buf        *[]byte // from the pool, or nil when rb is our own
+	rb         []byte
+	r, w       int
+	pass       []byte // a packet for control
+	err        error  // why reading ended
+	connecting bool   // no CONNECT has come yet
+
+	run       mqtt.Run
+	runAt     int
+	end       int
+	at        time.Time // of this read
+	memo      mqtt.Memo
+	topic     *Route // of the last run, for its topic
+	allowed   [2]bool
+	judged    [2]bool
+	allowGen  uint64
+	acks      []uint16
+	rels      []uint16
+	ob        Outbox
+	scratch   []byte
+	aliases   []string
+	rateSec   int64
+	rateMsgs  int
+	rateBytes int
+}
+
+// loop reads until there is a packet for control, or an end.
+func (c *Conn) loop() {
+	in := &c.in
+	for in.err == nil && len(in.pass) == 0 {
+		if c.mustHold() && !c.hold() {
+			in.err = net.ErrClosed
+			break
+		}
+		if in.rb != nil && c.parse() {
+			continue
+		}
+		var err error
+		if c.t.raw != nil {
+			err = c.t.raw.Read(c.readFn)
+		} else {
+			err = c.readBlocking()
+		}
+		if err != nil && in.err == nil {
+			in.err = err
+		}
+	}
+	go c.control()
+}
+
+// readable runs inside RawConn.Read. False parks the goroutine until there is more to
+// read; nothing is held meanwhile unless a packet is incomplete.
+func (c *Conn) readable(fd uintptr) bool {
+	in := &c.in
+	for {
+		c.needBuffer()
+		space := in.rb[in.w:]
+		var n int
+		var err error
+		if c.t.tls != nil {
+			c.t.wire.fd = int(fd)
+			if n, err = c.t.tls.Read(space); err == errWouldBlock {
+				err = syscall.EAGAIN
+			}
+			if c.t.wire.pending() { // TLS itself has something to say
+				c.flush()
+			}
+		} else {
+			n, err = sysRead(int(fd), space)
+		}
+		if n <= 0 {
+			c.endBatch()
+			c.compact()
+			c.freeBuffer(false)
+			if err == syscall.EAGAIN {
+				return false
+			}
+			in.err = err
+			return true
+		}
+		c.arrived(n)
+		if c.parse() {
+			return true
+		}
+		c.endBatch()
+		c.compact()
+		if c.t.tls == nil && n < len(space) { // the socket is empty: no need to ask
+			c.freeBuffer(false)
+			return false
+		}
+	}
+}
+
+// readBlocking is for transports that are not sockets of ours.
+func (c *Conn) readBlocking() error {
+	in := &c.in
+	c.endBatch()
+	c.compact()
+	c.needBuffer()
+	n, err := c.t.nc.Read(in.rb[in.w:])
+	c.arrived(n)
+	if n > 0 {
+		c.parse()
+		return err
+	}
+	return err
+}
+
+func (c *Conn) arrived(n int) {
+	c.in.w += n
+	c.in.at = c.b.clk.Now()
+	c.last.Store(c.b.now.Load())
+	c.b.stats.bytesIn.Add(int64(n))
+}
+
+func (c *Conn) needBuffer() {
+	in := &c.in
+	if in.rb == nil {
+		in.buf = inputs.Get().(*[]byte)
+		in.rb = *in.buf
+	} else if in.w == len(in.rb) { // a packet larger than the buffer
+		nb := make([]byte, 2*len(in.rb))
+		copy(nb, in.rb[:in.w])
+		if in.buf != nil {
+			inputs.Put(in.buf)
+			in.buf = nil
+		}
+		in.rb = nb
+	}
+}
+
+// compact moves what is left to the front.
+func (c *Conn) compact() {
+	in := &c.in
+	if in.r > 0 {
+		in.w = copy(in.rb, in.rb[in.r:in.w])
+		in.r = 0
+	}
+}
+
+func (c *Conn) freeBuffer(force bool) {
+	in := &c.in
+	if in.rb == nil || !force && (in.r != in.w || len(in.pass) > 0) {
+		return
+	}
+	if in.buf != nil {
+		inputs.Put(in.buf)
+	}
+	in.buf, in.rb, in.r, in.w = nil, nil, 0, 0
+	in.run.Buf = nil
+	if cap(in.run.Frames) > 64 {
+		in.run.Frames = nil
+	}
+}
+
+// endBatch flushes what the batch caused, before the goroutine may park.
+func (c *Conn) endBatch() {
+	if len(c.in.ob.conns) > 0 {
+		c.b.flushSoon(&c.in.ob)
+	}
+}
+
+// mustHold says whether reading has to wait: too much of this client's is not on disk
+// yet, or it does not take what is sent to it.
+func (c *Conn) mustHold() bool {
+	return c.uncommitted.Load() > int64(c.b.cfg.Uncommitted) || c.refused.Load() || c.overfull()
+}
+
+// overfull looks whether the client leaves even acknowledgements lying.
+func (c *Conn) overfull() bool {
+	c.out.mu.Lock()
+	defer c.out.mu.Unlock()
+	return len(c.out.buf)+c.out.queued > 2*c.b.cfg.ClientBuffer
+}
+
+// hold waits until mustHold is over; false means that the connection ended.
+func (c *Conn) hold() bool {
+	c.endBatch()
+	c.held.Store(true)
+	defer c.held.Store(false)
+	c.b.stats.held.Add(1)
+	o := &c.out
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.room == nil {
+		o.room = sync.NewCond(&o.mu)
+	}
+	for !o.closed && (c.refused.Load() || c.uncommitted.Load() > int64(c.b.cfg.Uncommitted) || len(o.buf)+o.queued > c.b.cfg.ClientBuffer) {
+		o.room.Wait()
+	}
+	c.last.Store(c.b.now.Load())
+	return !o.closed
+}
+
+// kick ends the connection from outside, for why. It does not wait.
+func (c *Conn) kick(why *Reason) {
+	if !c.kicked.CompareAndSwap(nil, why) {
+		return
+	}
+	c.sayGoodbye(why)
+	c.shut() // the reader finds its socket closed and does the rest
+}

@@ -1,0 +1,50 @@
+package broker
+
+import (
+	"sync/atomic"
+
+	"tidegate/gateway/metrics"
+)
+
+// stats are the broker's counters.
+type stats struct {
+	received, sent, bytesIn              atomic.Int64
+	droppedQoS0, tooLarge, expired       atomic.Int64
+	refused, held, gaps, cutOff, wills   atomic.Int64
+	connects, connectRefused, turnedAway atomic.Int64
+	sessionsExpired                      atomic.Int64
+	behind                               atomic.Int64 // a gauge
+}
+
+// Metrics registers the broker's numbers.
+func (b *Broker) Metrics(m *metrics.Set) {
+	count := func(name, help string, v *atomic.Int64, kv ...string) {
+		m.Counter("tidegate_broker_"+name, help, func() float64 { return float64(v.Load()) }, kv...)
+	}
+	st := &b.stats
+	count("received_total", "PUBLISHes taken from clients.", &st.received)
+	count("sent_total", "PUBLISHes queued to be written to clients.", &st.sent)
+	count("received_bytes_total", "Bytes read from clients.", &st.bytesIn)
+	const dropped = "Messages that a client did not get, by reason."
+	count("dropped_total", dropped, &st.droppedQoS0, "reason", "slow client")
+	count("dropped_total", dropped, &st.tooLarge, "reason", "too large for the client")
+	count("dropped_total", dropped, &st.expired, "reason", "expired")
+	count("refused_total", "PUBLISHes that were not accepted from clients.", &st.refused)
+	count("held_total", "Times a client was not read from because too much of it was waiting.", &st.held)
+	count("session_gaps_total", "Gaps in the journal that a session met.", &st.gaps)
+	count("cut_off_total", "Clients disconnected because they did not keep up.", &st.cutOff)
+	count("wills_total", "Wills published.", &st.wills)
+	count("connects_total", "Clients let in.", &st.connects)
+	count("connects_refused_total", "Clients not let in.", &st.connectRefused)
+	count("turned_away_total", "Connections closed at once, because there are too many.", &st.turnedAway)
+	count("sessions_expired_total", "Sessions that ended while their client was away.", &st.sessionsExpired)
+	gauge := func(name, help string, read func() int) {
+		m.Gauge("tidegate_broker_"+name, help, func() float64 { return float64(read()) })
+	}
+	gauge("connections", "Open connections.", func() int { b.mu.Lock(); defer b.mu.Unlock(); return len(b.conns) })
+	gauge("sessions", "Sessions, connected or not.", func() int { b.mu.Lock(); defer b.mu.Unlock(); return len(b.sessions) })
+	gauge("sessions_behind", "Sessions that have to read from the journal, or are away.", func() int { return int(st.behind.Load()) })
+	gauge("retained", "Retained messages.", b.retained.len)
+	gauge("subscriptions", "Subscriptions.", func() int { b.table.mu.RLock(); defer b.table.mu.RUnlock(); return b.table.subs.Len() })
+	gauge("output_bytes", "Bytes waiting to be written to clients that are slow.", func() int { return int(b.backlog.Load()) })
+}

@@ -1,0 +1,348 @@
+package broker
+
+import (
+	"encoding/binary"
+
+	"tidegate/gateway/broker/session"
+	"tidegate/gateway/mqtt"
+	"tidegate/gateway/store"
+)
+
+// Exactly once across restarts (MQTT 5, 4.3.3) takes marks on disk on both sides.
+//
+// In: the packet id is committed together with the message, before PUBREC; it is removed
+// before PUBCOMP, so that the client can use it again.
+//
+// Out: number and packet id are committed before PUBLISH is sent, since a client knows a
+// message by its packet id only; the release is committed before PUBREL is sent,
+// since PUBLISH must not follow it. What is finished is remembered until the session's
+// cursor has passed it.
+
+type inState byte
+
+const (
+	inReceived  inState = iota // on its way to the disk
+	inCommitted                // PUBREC was sent
+	inReleasing                // PUBREL was received; the mark is being removed
+)
+
+// receive2 says whether the QoS 2 PUBLISH with packet id is new. One that is known and
+// committed is answered again.
+func (s *client) receive2(id uint16, c *Conn) bool {
+	s.in2mu.Lock()
+	defer s.in2mu.Unlock()
+	st, known := s.in2[id]
+	if !known {
+		if s.in2 == nil {
+			s.in2 = map[uint16]inState{}
+		}
+		s.in2[id] = inReceived
+		return true
+	}
+	if st == inCommitted {
+		c.send([]byte{mqtt.PUBREC << 4, 2, byte(id >> 8), byte(id)}, &c.in.ob)
+	}
+	return false
+}
+
+// received2 notes that the messages of run are committed.
+func (s *client) received2(run *mqtt.Run) {
+	s.in2mu.Lock()
+	for _, f := range run.Frames {
+		id := binary.BigEndian.Uint16(run.Buf[f.ID:])
+		if _, known := s.in2[id]; known {
+			s.in2[id] = inCommitted
+		}
+	}
+	s.in2mu.Unlock()
+}
+
+// forget2 notes that the messages of run were refused.
+func (s *client) forget2(run *mqtt.Run) {
+	s.in2mu.Lock()
+	for _, f := range run.Frames {
+		delete(s.in2, binary.BigEndian.Uint16(run.Buf[f.ID:]))
+	}
+	s.in2mu.Unlock()
+}
+
+// Stamp adds to the unit that commits a QoS 2 run what its session must remember with
+// it. The road calls it for every run of QoS 2 whose Acker has it; Stamped says before
+// whether there is anything to add, which makes the run durable.
+func (c *Conn) Stamp(u *store.Unit, run *mqtt.Run) {
+	if !c.Stamped(run) {
+		return
+	}
+	for _, f := range run.Frames {
+		session.PutIn(u, c.sess.id, binary.BigEndian.Uint16(run.Buf[f.ID:]))
+	}
+}
+
+// Stamped says whether run must be committed even when nobody durable wants it.
+func (c *Conn) Stamped(run *mqtt.Run) bool { return run.QoS == 2 && c.sess.persistent }
+
+// released2 takes PUBRELs.
+func (s *client) released2(c *Conn, ids []uint16, ob *Outbox) {
+	var known []uint16
+	s.in2mu.Lock()
+	for _, id := range ids {
+		switch st, ok := s.in2[id]; {
+		case ok && st == inCommitted:
+			known = append(known, id)
+			s.in2[id] = inReleasing
+		case ok && st == inReleasing: // PUBCOMP is on its way
+		default:
+			c.pubcompUnknown(id, ob)
+		}
+	}
+	s.in2mu.Unlock()
+	if len(known) == 0 {
+		return
+	}
+	if !s.persistent {
+		s.complete2(c, known, ob)
+		return
+	}
+	err := s.b.db.Do(func(u *store.Unit) error {
+		u.Vital = true
+		for _, id := range known {
+			session.DelIn(u, s.id, id)
+		}
+		return nil
+	}, func(_ []uint64, err error) {
+		if err == nil {
+			var ob Outbox
+			s.complete2(c, known, &ob)
+			s.b.Flush(&ob)
+		}
+	})
+	if err != nil {
+		c.in.err = errServer
+	}
+}
+
+func (s *client) complete2(c *Conn, ids []uint16, ob *Outbox) {
+	s.in2mu.Lock()
+	for _, id := range ids {
+		delete(s.in2, id)
+	}
+	s.in2mu.Unlock()
+	if c.lockOut() {
+		for _, id := range ids {
+			c.out.buf = append(c.out.buf, mqtt.PUBCOMP<<4, 2, byte(id>>8), byte(id))
+		}
+	}
+	c.unlockOut(ob)
+	for range ids {
+		if c.unacked.Add(-1) < 0 { // it began on an earlier connection
+			c.unacked.Add(1)
+		}
+	}
+}
+
+func (c *Conn) pubcompUnknown(id uint16, ob *Outbox) {
+	if c.v5 {
+		c.send([]byte{mqtt.PUBCOMP << 4, 3, byte(id >> 8), byte(id), codePacketIDNotFound}, ob)
+	} else {
+		c.send([]byte{mqtt.PUBCOMP << 4, 2, byte(id >> 8), byte(id)}, ob)
+	}
+}
+
+// outgoing is one QoS 2 message on its way to the client.
+type outgoing struct {
+	seq   uint64 // journal number, 0 when it is only in memory
+	key   uint64 // in session.out2
+	pid   uint16
+	state session.State
+	dirty bool   // state is not on disk yet; nothing is sent before it is
+	again bool   // it must be sent once more on this connection
+	dup   bool   // it may have been sent before
+	frame []byte // until PUBREC; nil when it has to be read from the journal
+	idAt  uint32
+}
+
+// start2 takes frame into the window. The caller holds mu and has looked for room.
+func (s *client) start2(frame []byte, idAt uint32, seq uint64) {
+	if seq != 0 && s.out2[seq] != nil {
+		return // known from before a restart
+	}
+	if s.out2 == nil {
+		s.out2, s.byPID = map[uint64]*outgoing{}, map[uint16]*outgoing{}
+	}
+	for s.nextPID++; s.nextPID <= ids1 || s.byPID[s.nextPID] != nil; s.nextPID++ {
+		if s.nextPID <= ids1 {
+			s.nextPID = ids1
+		}
+	}
+	o := &outgoing{seq: seq, key: seq, pid: s.nextPID, state: session.Sent, frame: append([]byte(nil), frame...), idAt: idAt}
+	if seq == 0 {
+		s.nextKey++
+		o.key = ackedBit | s.nextKey
+	}
+	s.out2[o.key], s.byPID[o.pid] = o, o
+	s.commit2(o)
+}
+
+// commit2 sees to it that o's state is written, if it has to be, and then acted upon.
+func (s *client) commit2(o *outgoing) {
+	if s.persistent && o.seq != 0 {
+		if !o.dirty {
+			o.dirty = true
+			s.write2 = append(s.write2, o)
+		}
+		s.wake()
+		return
+	}
+	o.again = true
+	s.wake()
+}
+
+// resend2 says whether some exchange waits to be taken up.
+func (s *client) resend2() bool {
+	for _, o := range s.out2 {
+		if o.again && !o.dirty {
+			return true
+		}
+	}
+	return false
+}
+
+// pubrec takes PUBREC: the client has the message.
+func (s *client) pubrec(c *Conn, id uint16, code byte, ob *Outbox) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.conn.Load() != c {
+		return
+	}
+	o := s.byPID[id]
+	switch {
+	case o == nil && c.v5:
+		c.send([]byte{mqtt.PUBREL<<4 | 2, 3, byte(id >> 8), byte(id), codePacketIDNotFound}, ob)
+	case o == nil:
+		c.send([]byte{mqtt.PUBREL<<4 | 2, 2, byte(id >> 8), byte(id)}, ob)
+	case code >= 0x80: // it wants none of it
+		s.finish2(o)
+	case o.state == session.Sent:
+		o.state, o.frame, o.again = session.Released, nil, false
+		s.commit2(o)
+		s.settle()
+	case !o.dirty:
+		o.again = true
+		s.wake()
+	}
+	s.refill(c, ob)
+}
+
+// pubcomp takes PUBCOMP: the exchange is over.
+func (s *client) pubcomp(c *Conn, id uint16, ob *Outbox) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if o := s.byPID[id]; o != nil && s.conn.Load() == c {
+		s.finish2(o)
+		s.refill(c, ob)
+	}
+}
+
+// finish2 forgets o, except that the journal must not be read for it again.
+func (s *client) finish2(o *outgoing) {
+	delete(s.byPID, o.pid)
+	if !s.persistent || o.seq == 0 {
+		delete(s.out2, o.key)
+		return
+	}
+	o.state, o.frame, o.again = session.Done, nil, false
+	s.done2++
+	if !o.dirty {
+		o.dirty = true
+		s.write2 = append(s.write2, o)
+	}
+	s.wake()
+}
+
+// flush2 writes the states that wait, without mu, and gives what has been written. It
+// runs in the filler.
+func (s *client) flush2() bool {
+	batch := s.write2
+	s.write2, s.tidy2 = nil, false
+	s.settle() // a cursor that moves now is on disk no later than this unit
+	low := s.pinned
+	states := make([]session.Out, len(batch))
+	for i, o := range batch {
+		states[i] = session.Out{Seq: o.seq, PID: o.pid, State: o.state}
+	}
+	var past []uint64
+	for _, o := range s.out2 {
+		if o.state == session.Done && (low == 0 || o.seq < low) {
+			past = append(past, o.seq)
+		}
+	}
+	s.mu.Unlock()
+	err := s.b.db.Wait(func(u *store.Unit) error {
+		u.Vital = true
+		for _, o := range states {
+			session.PutOut(u, s.id, o)
+		}
+		for _, seq := range past {
+			session.DelOut(u, s.id, seq)
+		}
+		return nil
+	})
+	s.mu.Lock()
+	if err != nil {
+		s.write2 = append(batch, s.write2...)
+		return false
+	}
+	for i, o := range batch {
+		switch {
+		case o.state == states[i].State:
+			o.dirty = false
+			o.again = o.state != session.Done
+		default: // it went on meanwhile
+			s.write2 = append(s.write2, o)
+		}
+	}
+	for _, seq := range past {
+		if o := s.out2[seq]; o != nil && o.state == session.Done && !o.dirty {
+			delete(s.out2, seq)
+			s.done2--
+		}
+	}
+	return true
+}
+
+// send2 sends what is due of o on c. The caller holds mu. False: the output is full, or the
+// frame has to be read first.
+func (s *client) send2(c *Conn, o *outgoing, ob *Outbox) bool {
+	if o.state == session.Released {
+		o.again = false
+		c.send([]byte{mqtt.PUBREL<<4 | 2, 2, byte(o.pid >> 8), byte(o.pid)}, ob)
+		return true
+	}
+	if o.frame == nil || !c.lockOut() || c.full() {
+		if o.frame != nil {
+			c.out.mu.Unlock()
+		}
+		return false
+	}
+	o.again = false
+	sent := true
+	if c.special != nil {
+		sent = c.sendSpecial(o.frame, o.idAt, o.pid, o.dup)
+	} else {
+		at := len(c.out.buf)
+		c.out.buf = append(c.out.buf, o.frame...)
+		binary.BigEndian.PutUint16(c.out.buf[at+int(o.idAt):], o.pid)
+		if o.dup {
+			c.out.buf[at] |= 8
+		}
+	}
+	o.dup = true
+	c.unlockOut(ob)
+	if !sent {
+		s.b.stats.tooLarge.Add(1)
+		s.finish2(o)
+	} else {
+		s.b.stats.sent.Add(1)
+	}
+	return true
+}

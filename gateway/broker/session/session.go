@@ -1,0 +1,197 @@
+// Package session keeps what the broker may not forget: persistent sessions with their
+// subscriptions, the marks of QoS 2 exchanges, wills, and retained messages.
+//
+// Every write goes into a store.Unit of the caller's, so that it becomes durable
+// together with the message that caused it. What a session still has to receive is not
+// here: that is the journal, from the session's cursor on. Live windows and
+// connections are the broker's.
+//
+// Keys, below store.KeySession and store.KeyRetained; <id> is a client id, which never
+// contains a zero byte:
+//
+//	sess/r/<id>               the session: Record
+//	sess/i/<id>\0<packet id>  QoS 2 message received and not yet released: empty
+//	sess/o/<id>\0<number>     QoS 2 message being sent: packet id, state
+//	sess/w/<id>               the will: Will
+//	ret/<topic>               retained message: Retained
+package session
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"tidegate/gateway/store"
+)
+
+const (
+	keyRecord = store.KeySession + "r/"
+	keyIn     = store.KeySession + "i/"
+	keyOut    = store.KeySession + "o/"
+	keyWill   = store.KeySession + "w/"
+)
+
+// Never is a session expiry that never comes (MQTT 5, 3.1.2.11.2).
+const Never = 1<<32 - 1
+
+// Record is a persistent session.
+type Record struct {
+	ID        string    `json:"id"`
+	V5        bool      `json:"v5,omitempty"` // a session of one version cannot be resumed by the other
+	Expiry    uint32    `json:"expiry"`       // seconds it outlives its connection
+	Principal string    `json:"principal,omitempty"`
+	Cursor    string    `json:"cursor"` // name of its cursor into the journal
+	Created   time.Time `json:"created"`
+	Gone      time.Time `json:"gone,omitzero"` // when its connection ended; zero while connected
+	Subs      []Sub     `json:"subs,omitempty"`
+}
+
+// Sub is one subscription of a session.
+type Sub struct {
+	Filter   string `json:"filter"` // as subscribed to, `$share/…` included
+	QoS      byte   `json:"qos,omitempty"`
+	NoLocal  bool   `json:"nl,omitempty"`
+	RAP      bool   `json:"rap,omitempty"` // retain as published
+	Handling byte   `json:"rh,omitempty"`  // retain handling
+	ID       uint32 `json:"sid,omitempty"` // subscription identifier, 0: none
+	Since    uint64 `json:"since"`         // journal number from which on it holds
+	Pending  bool   `json:"ret,omitempty"` // its retained messages were not all acknowledged
+}
+
+// Find gives the subscription with filter, nil when there is none.
+func (r *Record) Find(filter string) *Sub {
+	for i := range r.Subs {
+		if r.Subs[i].Filter == filter {
+			return &r.Subs[i]
+		}
+	}
+	return nil
+}
+
+// Save writes r.
+func Save(u *store.Unit, r *Record) error {
+	b, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("encode session %q: %w", r.ID, err)
+	}
+	u.Put(keyRecord+r.ID, b)
+	return nil
+}
+
+// Delete removes the session of client id with everything of its own. Marks are what
+// the caller knows of its QoS 2 exchanges.
+func Delete(u *store.Unit, id string, m Marks) {
+	u.Del(keyRecord + id)
+	for _, pid := range m.In {
+		DelIn(u, id, pid)
+	}
+	for _, o := range m.Out {
+		DelOut(u, id, o.Seq)
+	}
+}
+
+// Marks are the QoS 2 exchanges of a session that are not over.
+type Marks struct {
+	In  []uint16
+	Out []Out
+}
+
+// State is how far an outgoing QoS 2 exchange has come.
+type State byte
+
+// The states of Out.
+const (
+	Sent     State = 1 // PUBLISH may have been sent
+	Released State = 2 // PUBREC was received: PUBREL may have been sent, PUBLISH must not be any more
+	Done     State = 3 // PUBCOMP was received; kept while the session's cursor may still point below
+)
+
+// Out is one outgoing QoS 2 exchange.
+type Out struct {
+	Seq   uint64 // the message's number in the journal
+	PID   uint16
+	State State
+}
+
+func inKey(id string, pid uint16) string {
+	return string(binary.BigEndian.AppendUint16(append(append([]byte(keyIn), id...), 0), pid))
+}
+
+func outKey(id string, seq uint64) string {
+	return string(binary.BigEndian.AppendUint64(append(append([]byte(keyOut), id...), 0), seq))
+}
+
+// PutIn marks packet id pid of client id as received with QoS 2.
+func PutIn(u *store.Unit, id string, pid uint16) { u.Put(inKey(id, pid), []byte{}) }
+
+// DelIn takes that mark away: the client has released it.
+func DelIn(u *store.Unit, id string, pid uint16) { u.Del(inKey(id, pid)) }
+
+// PutOut writes an outgoing QoS 2 exchange.
+func PutOut(u *store.Unit, id string, o Out) {
+	u.Put(outKey(id, o.Seq), []byte{byte(o.PID >> 8), byte(o.PID), byte(o.State)})
+}
+
+// DelOut removes it.
+func DelOut(u *store.Unit, id string, seq uint64) { u.Del(outKey(id, seq)) }
+
+// Load gives every session with its marks.
+func Load(db *store.Store, fn func(Record, Marks)) error {
+	marks := map[string]*Marks{}
+	of := func(key, prefix string, width int) (*Marks, []byte) {
+		rest := key[len(prefix):]
+		if len(rest) < width+1 || rest[len(rest)-width-1] != 0 {
+			return nil, nil
+		}
+		id := rest[:len(rest)-width-1]
+		m := marks[id]
+		if m == nil {
+			m = &Marks{}
+			marks[id] = m
+		}
+		return m, []byte(rest[len(rest)-width:])
+	}
+	err := db.Scan(keyIn, func(key string, _ []byte) bool {
+		if m, b := of(key, keyIn, 2); m != nil {
+			m.In = append(m.In, binary.BigEndian.Uint16(b))
+		}
+		return true
+	})
+	if err == nil {
+		err = db.Scan(keyOut, func(key string, v []byte) bool {
+			if m, b := of(key, keyOut, 8); m != nil && len(v) == 3 {
+				m.Out = append(m.Out, Out{Seq: binary.BigEndian.Uint64(b), PID: binary.BigEndian.Uint16(v), State: State(v[2])})
+			}
+			return true
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("read QoS 2 marks: %w", err)
+	}
+	var bad error
+	err = db.Scan(keyRecord, func(key string, v []byte) bool {
+		var r Record
+		if err := json.Unmarshal(v, &r); err != nil || r.ID != strings.TrimPrefix(key, keyRecord) {
+			bad = fmt.Errorf("session %q does not read: %w", key, err)
+			return false
+		}
+		m := Marks{}
+		if x := marks[r.ID]; x != nil {
+			m = *x
+		}
+		fn(r, m)
+		return true
+	})
+	if err == nil {
+		err = bad
+	}
+	if err != nil {
+		return fmt.Errorf("read sessions: %w", err)
+	}
+	return nil
+}
+
+// Shared says whether s is a shared subscription.
+func (s *Sub) Shared() bool { return strings.HasPrefix(s.Filter, "$share/") }

@@ -1,0 +1,162 @@
+package broker
+
+import (
+	"context"
+	"crypto/tls"
+	"io"
+	"net"
+	"sync"
+	"syscall"
+)
+
+// Transport is a byte stream a client is on: TCP, TLS over TCP, or anything else that
+// is a net.Conn, such as a WebSocket. On the first two an idle client costs no
+// buffer.
+type Transport struct {
+	nc   net.Conn
+	raw  syscall.RawConn // nil for what is not a socket
+	tls  *tls.Conn
+	wire *wire
+}
+
+// Plain takes nc as it is.
+func Plain(nc net.Conn) *Transport {
+	t := &Transport{nc: nc}
+	if s, ok := nc.(syscall.Conn); ok {
+		t.raw, _ = s.SyscallConn()
+	}
+	return t
+}
+
+// Handshake makes nc a TLS server connection, within ctx. The caller may look at State
+// to see what was agreed on, and then either hand the Transport to Serve or use its
+// NetConn for something else.
+func Handshake(ctx context.Context, nc net.Conn, cfg *tls.Config) (*Transport, error) {
+	t := Plain(nc)
+	if t.raw == nil {
+		tc := tls.Server(nc, cfg)
+		t.nc = tc
+		if err := tc.HandshakeContext(ctx); err != nil {
+			return nil, err
+		}
+		return t, nil
+	}
+	t.wire = &wire{Conn: nc}
+	t.tls = tls.Server(t.wire, cfg)
+	if err := t.tls.HandshakeContext(ctx); err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// State gives what TLS agreed on, nil without TLS.
+func (t *Transport) State() *tls.ConnectionState {
+	tc := t.tls
+	if tc == nil {
+		var ok bool
+		if tc, ok = t.nc.(*tls.Conn); !ok {
+			return nil
+		}
+	}
+	s := tc.ConnectionState()
+	return &s
+}
+
+// NetConn gives the stream as an ordinary connection. It and Serve exclude each other.
+func (t *Transport) NetConn() net.Conn {
+	if t.tls != nil {
+		return t.tls
+	}
+	return t.nc
+}
+
+// Close ends it.
+func (t *Transport) Close() error { return t.nc.Close() }
+
+// hangUp ends both directions without waiting for anybody who reads or writes.
+func (t *Transport) hangUp() {
+	if t.raw == nil {
+		t.nc.Close()
+		return
+	}
+	t.raw.Control(func(fd uintptr) { syscall.Shutdown(int(fd), syscall.SHUT_RDWR) })
+}
+
+// own tells the wire that the broker reads and writes from now on.
+func (t *Transport) own() {
+	if t.wire != nil {
+		t.wire.owned = true
+	}
+}
+
+// wire stands below tls.Conn. Once owned it never blocks: reads take what the socket
+// has, writes gather in memory until the broker takes them out with its own.
+type wire struct {
+	net.Conn
+	fd    int // of the read in progress
+	owned bool
+
+	mu  sync.Mutex
+	out []byte
+}
+
+type wouldBlock struct{}
+
+func (wouldBlock) Error() string   { return "would block" }
+func (wouldBlock) Timeout() bool   { return true } // so that tls.Conn does not keep it as its last word
+func (wouldBlock) Temporary() bool { return true }
+
+var errWouldBlock net.Error = wouldBlock{}
+
+func (w *wire) Read(p []byte) (int, error) {
+	if !w.owned {
+		return w.Conn.Read(p)
+	}
+	n, err := sysRead(w.fd, p)
+	if err == syscall.EAGAIN {
+		return 0, errWouldBlock
+	}
+	return n, err
+}
+
+func (w *wire) Write(p []byte) (int, error) {
+	if !w.owned {
+		return w.Conn.Write(p)
+	}
+	w.mu.Lock()
+	w.out = append(w.out, p...)
+	w.mu.Unlock()
+	return len(p), nil
+}
+
+// take gives what has gathered.
+func (w *wire) take() []byte {
+	w.mu.Lock()
+	b := w.out
+	w.out = nil
+	w.mu.Unlock()
+	return b
+}
+
+// pending says whether something has gathered.
+func (w *wire) pending() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.out) > 0
+}
+
+// sysRead reads once without blocking: EAGAIN when there is nothing, io.EOF at the end.
+func sysRead(fd int, p []byte) (int, error) {
+	for {
+		n, err := syscall.Read(fd, p)
+		switch {
+		case err == syscall.EINTR:
+		case err != nil:
+			return 0, err
+		case n == 0:
+			return 0, io.EOF
+		default:
+			return n, nil
+		}
+	}
+}
