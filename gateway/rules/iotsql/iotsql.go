@@ -8,10 +8,12 @@
 // Undefined, an invalid call is Undefined and not an error, regular expressions and time
 // patterns are Java's. Where the guide is silent, comments say what was chosen.
 //
-// The package is pure: it does no I/O, starts no goroutine and reads no clock but the
-// one it is given. Calls that leave the rule (a function, a database, a shadow) go through
-// External. What a statement may cost is bounded, whatever the message: depth, bytes,
-// steps, and the time of regular expressions; past a bound Eval returns an error.
+// The package is pure: it does no I/O and tells no time but the one it is given. (A
+// stopwatch runs while a regular expression is matched, and the engine keeps one goroutine
+// for its timeouts until a second after the last match.) Calls that leave the rule (a
+// function, a database, a shadow) go through External. What a statement may cost is
+// bounded, whatever the message: depth, bytes, steps, and the time of regular expressions;
+// past a bound Eval returns an error.
 //
 // A Statement and a Template may be used by many goroutines at once, an Input by one.
 //

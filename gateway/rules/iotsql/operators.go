@@ -186,6 +186,7 @@ func castDecimal(_ *Input, v value) value {
 		return numberValue(n)
 	}
 	n, ok := v.toNumber()
+	n.dec = true
 	return resultValue(n, ok)
 }
 
