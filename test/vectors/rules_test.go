@@ -26,17 +26,37 @@ type ruleVector struct {
 // ruleContext is the message context. Its fields are read leniently: each of the ways in
 // which the sets write a property.
 type ruleContext struct {
-	ClientID, Principal, AccountID, RuleName *string
-	Transport                                string
+	ClientID, Principal, AccountID, RuleName optional
+	Transport, Protocol                      string
 	UserProperties                           json.RawMessage
 	ContentType, ResponseTopic               string
 	MQTT5                                    *struct {
-		ContentType, ResponseTopic string
-		CorrelationData            string // Base64
-		PayloadFormatIndicator     *byte
-		FormatIndicator            json.RawMessage
-		UserProperties             json.RawMessage
+		ContentType, ResponseTopic      string
+		CorrelationData                 string // Base64
+		PayloadFormatIndicator          json.RawMessage
+		FormatIndicator, UserProperties json.RawMessage
 	}
+}
+
+// optional is a text that may be given, given as null, or not given.
+type optional struct {
+	given bool
+	text  string
+}
+
+func (o *optional) UnmarshalJSON(b []byte) error {
+	o.given = true
+	if string(b) == "null" {
+		return nil
+	}
+	return json.Unmarshal(b, &o.text)
+}
+
+func (o optional) or(otherwise string) string {
+	if o.given {
+		return o.text
+	}
+	return otherwise
 }
 
 func (v ruleVector) payload() ([]byte, error) {
@@ -49,33 +69,31 @@ func (v ruleVector) payload() ([]byte, error) {
 	return v.Payload, nil
 }
 
-func or(s *string, otherwise string) string {
-	if s != nil {
-		return *s
+// addressed says whether the topic is one of Basic Ingest, whether it addresses the
+// vector's rule, and what topic the rule then sees.
+func (v ruleVector) addressed() (basic, own bool, topic string) {
+	rest, basic := strings.CutPrefix(v.Topic, "$aws/rules/")
+	if !basic {
+		return false, false, v.Topic
 	}
-	return otherwise
+	name, rest, _ := strings.Cut(rest, "/")
+	return true, name == v.Context.RuleName.or(name), rest
 }
 
-// input makes the message the vector describes. A topic of Basic Ingest is known by its
-// rule's name without the prefix.
+// input makes the message the vector describes.
 func (v ruleVector) input() (*iotsql.Input, error) {
 	payload, err := v.payload()
 	if err != nil {
 		return nil, err
 	}
 	c := v.Context
-	in := &iotsql.Input{Topic: v.Topic, Payload: payload}
-	if rest, ok := strings.CutPrefix(v.Topic, "$aws/rules/"); ok {
-		name, rest, _ := strings.Cut(rest, "/")
-		if name == or(c.RuleName, name) {
-			in.Topic = rest
-		}
-	}
-	https := strings.HasPrefix(strings.ToLower(c.Transport), "http")
+	in := &iotsql.Input{Payload: payload}
+	_, _, in.Topic = v.addressed()
+	https := strings.HasPrefix(strings.ToLower(c.Transport+c.Protocol), "http")
 	in.Context = iotsql.Context{
-		AccountID: or(c.AccountID, "123456789012"),
-		ClientID:  or(c.ClientID, "dev-1"),
-		Principal: or(c.Principal, "cert-thumbprint-1"),
+		AccountID: c.AccountID.or("123456789012"),
+		ClientID:  c.ClientID.or("dev-1"),
+		Principal: c.Principal.or("cert-thumbprint-1"),
 		MQTT:      !https,
 		Now:       time.Now,
 	}
@@ -103,13 +121,12 @@ func (c ruleContext) props() (*mqtt.Props, error) {
 			}
 			p.Correlation = b
 		}
-		if m.PayloadFormatIndicator != nil {
-			p.HasFormat, p.Format = true, *m.PayloadFormatIndicator
-		}
-		if f := m.FormatIndicator; f != nil {
-			p.HasFormat = true
-			if bytes.Contains(f, []byte("UTF8")) || bytes.Equal(f, []byte("1")) {
-				p.Format = 1
+		for _, f := range []json.RawMessage{m.PayloadFormatIndicator, m.FormatIndicator} {
+			if f != nil && string(f) != "null" {
+				p.HasFormat = true
+				if bytes.Contains(f, []byte("UTF8")) || string(f) == "1" || string(f) == "true" {
+					p.Format = 1
+				}
 			}
 		}
 		if m.UserProperties != nil {
@@ -187,8 +204,11 @@ func TestRulesSQL(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			addressed := strings.HasPrefix(v.Topic, "$aws/rules/")
-			if matches := addressed || st.Matches(v.Topic); matches == v.NoMatch {
+			basic, matches, _ := v.addressed()
+			if !basic { // nothing else listens to Basic Ingest
+				matches = st.Matches(v.Topic)
+			}
+			if matches == v.NoMatch {
 				return fmt.Errorf("filter %q, topic %q: got match %v", st.Filter(), v.Topic, matches)
 			}
 			if v.NoMatch {
