@@ -45,7 +45,10 @@ type Deps struct {
 	Devices    func() []localclient.Device
 	TestDevice func(ctx context.Context, name string) ([]localclient.Reading, error)
 	Upstreams  func() []localclient.Upstream
-	Ledger     func(since time.Time, max int) []localclient.Loss
+	// ForgetUpstream drops the place in the journal of an upstream that is no longer
+	// configured.
+	ForgetUpstream func(name string) error
+	Ledger         func(since time.Time, max int) []localclient.Loss
 }
 
 // API serves the socket and the HTTP listener.
@@ -173,6 +176,13 @@ func (a *API) socketMux() http.Handler {
 		answer(w, rs)
 	})
 	m.HandleFunc("GET /v1/upstreams", func(w http.ResponseWriter, _ *http.Request) { answer(w, a.Upstreams()) })
+	m.HandleFunc("DELETE /v1/upstreams/{name}", func(w http.ResponseWriter, r *http.Request) {
+		if err := a.ForgetUpstream(r.PathValue("name")); err != nil {
+			refuse(w, err)
+			return
+		}
+		w.WriteHeader(http.StatusNoContent)
+	})
 	m.HandleFunc("GET /v1/ledger", a.ledger)
 	m.HandleFunc("POST /v1/publish", a.publish)
 	m.HandleFunc("GET /v1/tail", a.tail)

@@ -96,6 +96,12 @@ func (h *house) deps() localapi.Deps {
 			return []localclient.Reading{{Point: "lat", Value: []byte("47.5"), Unit: "deg", Quality: "good", At: noon}}, nil
 		},
 		Upstreams: func() []localclient.Upstream { return []localclient.Upstream{{Name: "cloud", State: "up"}} },
+		ForgetUpstream: func(name string) error {
+			if name == "cloud" {
+				return fault.New(fault.Conflict, "upstream cloud is configured")
+			}
+			return nil
+		},
 		Ledger: func(since time.Time, max int) []localclient.Loss {
 			return []localclient.Loss{{Queue: "journal", From: 1, To: 9, Count: 9, At: since, Why: "quota"}}[:min(max, 1)]
 		},
@@ -281,6 +287,12 @@ func TestListsAndErrors(t *testing.T) {
 	}
 	if us, err := c.Upstreams(t.Context()); err != nil || len(us) != 1 {
 		t.Errorf("%v, %v", us, err)
+	}
+	if err := c.ForgetUpstream(t.Context(), "cloud"); !fault.Is(err, fault.Conflict) {
+		t.Errorf("got %v", err)
+	}
+	if err := c.ForgetUpstream(t.Context(), "old"); err != nil {
+		t.Error(err)
 	}
 	if ls, err := c.Ledger(t.Context(), noon, 5); err != nil || len(ls) != 1 || !ls[0].At.Equal(noon) {
 		t.Errorf("%v, %v", ls, err)

@@ -10,6 +10,7 @@
 //	GET  /v1/devices                       → []Device
 //	POST /v1/devices/NAME/test             → []Reading, read from the device now
 //	GET  /v1/upstreams                     → []Upstream
+//	DELETE /v1/upstreams/NAME              gives up what waits for one that is no longer configured
 //	GET  /v1/ledger?since=RFC3339&max=N    → []Loss
 //
 // A refusal is an HTTP status with an Error as its body; Client turns it back into
@@ -82,6 +83,12 @@ func (c *Client) TestDevice(ctx context.Context, name string) (rs []Reading, err
 // Upstreams asks for the state of the ways up.
 func (c *Client) Upstreams(ctx context.Context) (us []Upstream, err error) {
 	return us, c.get(ctx, "/v1/upstreams", nil, &us)
+}
+
+// ForgetUpstream gives up what the journal holds for an upstream that is no longer
+// configured; one that is, is fault.Conflict.
+func (c *Client) ForgetUpstream(ctx context.Context, name string) error {
+	return c.do(ctx, "DELETE", "/v1/upstreams/"+url.PathEscape(name), nil, nil, nil)
 }
 
 // Ledger asks what was lost since a time, newest last, at most max entries.
