@@ -1,0 +1,209 @@
+// Package node builds the whole gateway and runs it.
+//
+// It is the only package that knows every room: LoadConfig puts the configuration
+// together, Build opens the rooms from the bottom floor to the top and connects
+// them, Run starts their tasks in order and stops them in reverse. No room's work is
+// done here.
+//
+//	cfg, err := node.LoadConfig(flags, os.Getenv)
+//	n, err := node.Build(cfg, node.Deps{Clock: clock.System(), Log: log, Env: os.Getenv})
+//	err = n.Run(ctx)
+package node
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+
+	"tidegate/devices/manager"
+	"tidegate/gateway/broker"
+	"tidegate/gateway/clock"
+	"tidegate/gateway/health"
+	"tidegate/gateway/ingest"
+	"tidegate/gateway/journal"
+	"tidegate/gateway/listen"
+	"tidegate/gateway/localapi"
+	"tidegate/gateway/localapi/localclient"
+	"tidegate/gateway/logs"
+	"tidegate/gateway/metrics"
+	"tidegate/gateway/mqtt/awstopic"
+	"tidegate/gateway/reserved"
+	"tidegate/gateway/rules"
+	"tidegate/gateway/shadow"
+	"tidegate/gateway/store"
+	"tidegate/gateway/supervise"
+	"tidegate/sync/uplink"
+)
+
+// Deps are the seams to the machine and what the process knows of itself.
+type Deps struct {
+	Clock   clock.Clock
+	Log     *slog.Logger
+	Env     func(string) string // looks up variables that hold secrets
+	Version Version
+	// Dial opens connections to upstreams; nil for the system's.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+}
+
+// Node is a gateway that was built.
+type Node struct {
+	Deps
+	cfg    Config
+	group  *supervise.Group
+	health *health.Health
+
+	ports   *listen.Set
+	store   *store.Store
+	journal *journal.Journal
+	broker  *broker.Broker
+	manager *manager.Manager
+	uplinks []*uplink.Uplink
+}
+
+// Build opens everything from the bottom floor to the top and starts nothing. After
+// an error nothing is left open.
+func Build(cfg Config, d Deps) (_ *Node, err error) {
+	n := &Node{Deps: d, cfg: cfg, group: supervise.New(d.Log, d.Clock), health: health.New(d.Clock)}
+	g, hp := n.group, n.health
+	defer g.AbortOn(&err)
+	g.Report(hp)
+	forget := cfg.Memory.apply()
+	g.OnStop("memory", func() error { forget(); return nil })
+	if err := os.MkdirAll(cfg.Data, 0o755); err != nil {
+		return nil, fmt.Errorf("make the data folder: %w", err)
+	}
+
+	if n.ports, err = listen.Open(d.Log, hp, cfg.Listen.served()); err != nil {
+		return nil, err
+	}
+	g.OnStop("ports", n.ports.Close)
+
+	sc := cfg.Store
+	sc.Log, sc.Notice = d.Log, func(code, text string) {
+		if text == "" {
+			hp.Clear(code)
+		} else {
+			hp.Raise(code, text)
+		}
+	}
+	if n.store, err = store.Open(sc, d.Clock); err != nil {
+		return nil, err
+	}
+	g.OnStop("store files", n.store.Close)
+	for _, bad := range n.store.Damages() {
+		hp.Raise("store-damage", bad.What)
+	}
+	if n.journal, err = journal.Open(n.store, d.Clock, d.Log, cfg.Journal); err != nil {
+		return nil, err
+	}
+	who, err := newAnyone()
+	if err != nil {
+		return nil, err
+	}
+	if n.broker, err = broker.Open(cfg.Broker, broker.Deps{Store: n.store, Journal: n.journal, Clock: d.Clock, Log: d.Log, Auth: who}); err != nil {
+		return nil, err
+	}
+	shadows := shadow.New(d.Clock, cfg.Limits.Shadow)
+	topics := reserved.New()
+	topics.Serve(awstopic.Shadow, reserved.NewShadows(shadows, d.Clock, d.Log).Handle)
+	engine, err := rules.New(cfg.Rules, rules.Deps{Clock: d.Clock, Log: d.Log, Account: cfg.Account.ID})
+	if err != nil {
+		return nil, err
+	}
+	road := ingest.New(n.store, n.journal, n.broker, engine, topics, d.Clock, d.Log)
+	n.broker.OnPublish(road)
+
+	if err := n.wire(); err != nil {
+		return nil, err
+	}
+
+	set := metrics.New()
+	for _, room := range []interface{ Metrics(*metrics.Set) }{n.broker, engine, road, n.manager} {
+		room.Metrics(set)
+	}
+	for _, uc := range cfg.Upstreams {
+		up, err := uplink.New(uc, uplink.Deps{Log: d.Log, Clock: d.Clock, Health: hp, Store: n.store, Journal: n.journal, Submit: road.Submit, Dial: d.Dial, Env: d.Env})
+		if err != nil {
+			return nil, err
+		}
+		road.Keep(up.Name(), up.Filters())
+		up.Metrics(set)
+		n.uplinks = append(n.uplinks, up)
+	}
+
+	local := localapi.New(localapi.Deps{Log: d.Log, Clock: d.Clock, Health: hp, Status: n.status, Submit: road.Submit, Follow: n.follow,
+		History: n.history, Devices: n.devices, TestDevice: n.testDevice, Upstreams: n.upstreams, ForgetUpstream: n.forgetUpstream, Ledger: n.ledger})
+	var open net.Listener // stays nil when it is off
+	if p := n.ports.Port("metrics"); p != nil {
+		open = p
+	}
+	g.Add("local", local.Run(filepath.Join(cfg.Data, localclient.Socket), open, set.Handler())) // tells "starting" while the rest comes up
+	g.Add("store", n.store.Run)
+	g.Add("upstream cursors", n.createCursors) // before anything is accepted that they want
+	g.Add("broker", n.broker.Run)
+	g.Add("devices", n.manager.Run) // on stop: outputs go to their safe state
+	g.Add("doors", n.ports.Doors(map[string]func(net.Conn){
+		"mqtt": func(nc net.Conn) { n.broker.Serve(broker.Plain(nc), broker.Via{Listener: "mqtt"}) },
+	}))
+	for _, up := range n.uplinks {
+		g.Restart("uplink/"+up.Name(), up.Run)
+	}
+	g.Add("announce", n.announce)
+	return n, nil
+}
+
+// Run runs the gateway until ctx ends (nil after a clean drain) or a part that must not
+// fail has failed. It is called once.
+func (n *Node) Run(ctx context.Context) error {
+	n.Log.Info("tidegate starts", "version", n.versionText(), "data", n.cfg.Data, "config", n.cfg.file, "dev", n.cfg.Dev)
+	err := n.group.Run(ctx)
+	if err == nil {
+		n.Log.Info("tidegate has stopped")
+	}
+	return err
+}
+
+func (n *Node) versionText() string {
+	return fmt.Sprintf("%s (commit %s, built %s)", n.Version.Version, n.Version.Commit, n.Version.Date)
+}
+
+// Addrs gives the addresses it listens on, by name.
+func (n *Node) Addrs() map[string]string { return n.ports.Addrs() }
+
+// Reload applies what can change while the gateway runs, and logs what of cfg needs a
+// restart.
+func (n *Node) Reload(cfg Config) {
+	var restart []string
+	for i, t := 0, reflect.TypeFor[Config](); i < t.NumField(); i++ {
+		name, ok := fieldName(t.Field(i))
+		if ok && name != "log" && !reflect.DeepEqual(reflect.ValueOf(n.cfg).Field(i).Interface(), reflect.ValueOf(cfg).Field(i).Interface()) {
+			restart = append(restart, name)
+		}
+	}
+	if cfg.Log.Format != n.cfg.Log.Format {
+		restart = append(restart, "log.format")
+	}
+	if err := logs.SetLevel(n.Log, cfg.Log.Level); err != nil {
+		restart = append(restart, "log.level")
+	}
+	slices.Sort(restart)
+	if len(restart) > 0 {
+		n.Log.Warn("configuration was read again, some of it needs a restart", "level", cfg.Log.Level, "restart", restart)
+		return
+	}
+	n.Log.Info("configuration was read again", "level", cfg.Log.Level)
+}
+
+// announce is the last task: everything is up.
+func (n *Node) announce(ctx context.Context, ready func()) error {
+	defer n.health.SetReady(false)
+	return n.ports.Announce(filepath.Join(n.cfg.Data, "run", "listeners.json"))(ctx, func() {
+		n.health.SetReady(true)
+		ready()
+	})
+}
