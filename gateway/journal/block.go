@@ -145,3 +145,13 @@ func (d *decoder) decode(run *mqtt.Run, data []byte, count uint32) error {
 	run.From, run.Principal, run.Topic = again(from, &d.from), again(principal, &d.principal), again(topic, &d.topic)
 	return nil
 }
+
+// ParseBlock gives the run that a record block holds. Its Buf aliases the block.
+func ParseBlock(r store.Rec) (*mqtt.Run, error) {
+	run := new(mqtt.Run)
+	var d decoder
+	if err := d.decode(run, r.Data, r.Count); err != nil {
+		return nil, err
+	}
+	return run, nil
+}

@@ -290,8 +290,8 @@ func (j *Journal) refuse(bytes int64) {
 	full := bytes > j.cfg.MaxBytes
 	j.full.Store(full)
 	if full {
-		j.db.Refuse("journal-full", fault.New(fault.Full, "the journal is full: %d MiB wait for cursors that do not move, and at most %d MiB are allowed",
-			bytes>>20, j.cfg.MaxBytes>>20))
+		j.db.Refuse("journal-full", fault.New(fault.Full, "the journal is full: %d KiB wait for cursors that do not move, and at most %d KiB are allowed",
+			bytes>>10, j.cfg.MaxBytes>>10))
 	} else {
 		j.db.Refuse("journal-full", nil)
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"tidegate/gateway/store"
@@ -31,6 +32,9 @@ func (j *Journal) loadLoss(digits string, val []byte) error {
 	n, err := strconv.ParseUint(digits, 16, 64)
 	if err != nil {
 		return fmt.Errorf("ledger entry %q: %w", digits, err)
+	}
+	if len(val) == 0 {
+		return nil // joined with a later one
 	}
 	var l Loss
 	if err := json.Unmarshal(val, &l); err != nil {
@@ -90,9 +94,35 @@ func (j *Journal) enter(l Loss, put func(key string, val []byte)) {
 			return
 		}
 	}
+	j.shorten(put)
 	put(lossKey(j.nextLoss), l.encode())
 	j.losses, j.lossKeys = append(j.losses, l), append(j.lossKeys, j.nextLoss)
 	j.nextLoss++
+}
+
+// shorten joins the oldest entries of one queue until the ledger has its size again: the counts stay right, the times
+// and reasons become those of the newer entry. An empty
+// value stands for an entry that is gone; j.mu is held.
+func (j *Journal) shorten(put func(key string, val []byte)) {
+	for len(j.losses) > j.cfg.Ledger {
+		first := &j.losses[0]
+		k := 1
+		for k < len(j.losses) && j.losses[k].Name != first.Name {
+			k++
+		}
+		if k == len(j.losses) || k > j.cfg.Ledger/2 {
+			return // nothing to join with among the old ones
+		}
+		into := &j.losses[k]
+		if into.From == 0 || first.From > 0 && first.From < into.From {
+			into.From = first.From
+		}
+		into.To, into.Count = max(first.To, into.To), into.Count+first.Count
+		into.Why = "several losses, the last: " + strings.TrimPrefix(into.Why, "several losses, the last: ")
+		put(lossKey(j.lossKeys[k]), into.encode())
+		put(lossKey(j.lossKeys[0]), nil)
+		j.losses, j.lossKeys = j.losses[1:], j.lossKeys[1:]
+	}
 }
 
 // enterDamages puts what the store found wrong into the ledger.

@@ -127,29 +127,43 @@ func (s *Store) commit(units []*Unit, ride *[]op) (*entry, error) {
 	return e, nil
 }
 
-// waitForLog waits until an entry of n bytes has room in the log and in memory.
+// waitForLog waits until an entry of n bytes has room in the log and in memory. When that takes long, what is new is
+// refused at the door.
 func (s *Store) waitForLog(n int) error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	var alarm *time.Timer
-	for s.pendB > 0 && s.pendB+n > s.cfg.maxPending() || !s.wal.Room(n) {
-		if err := s.failed(); err != nil {
-			return err
+	if s.logHasRoom(n) {
+		s.mu.Unlock()
+		return nil
+	}
+	s.mu.Unlock()
+	s.stats.stalls.Add(1)
+	over, mu := false, sync.Mutex{}
+	alarm := time.AfterFunc(s.cfg.FullAfter, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if !over {
+			s.Refuse("log-full", fault.New(fault.Full, "the commit log is full: nothing could be moved to the database for %v", s.cfg.FullAfter))
 		}
-		if alarm == nil {
-			s.stats.stalls.Add(1)
-			alarm = time.AfterFunc(s.cfg.FullAfter, func() {
-				s.Refuse("log-full", fault.New(fault.Full, "the commit log is full: nothing could be moved to the database for %v", s.cfg.FullAfter))
-			})
-			defer func() {
-				alarm.Stop()
-				s.Refuse("log-full", nil)
-			}()
-		}
+	})
+	s.mu.Lock()
+	for !s.logHasRoom(n) && s.failed() == nil {
+		s.stalled = true // acknowledging wakes the applier from now on
 		s.poke()
 		s.space.Wait()
 	}
-	return nil
+	s.stalled = false
+	s.mu.Unlock()
+	alarm.Stop()
+	mu.Lock()
+	over = true
+	s.Refuse("log-full", nil)
+	mu.Unlock()
+	return s.failed()
+}
+
+// logHasRoom says whether n more bytes may be committed; s.mu is held.
+func (s *Store) logHasRoom(n int) bool {
+	return (s.pendB == 0 || s.pendB+n <= s.cfg.maxPending()) && s.wal.Room(n)
 }
 
 // push appends a committed entry to the ring; s.mu is held, or nobody else is there yet.
@@ -250,7 +264,7 @@ func (s *Store) acknowledge(b *ackBatch) {
 		s.ackedTo.Store(b.e.next)
 		s.mu.Lock()
 		s.acked = b.e.index
-		waiting := s.pendB > s.cfg.ApplyBytes
+		waiting := s.pendB > s.cfg.ApplyBytes || s.stalled
 		s.mu.Unlock()
 		if waiting {
 			s.poke()

@@ -98,8 +98,7 @@ func (c *Config) setDefaults() error {
 	orInt(&c.ValueFile, d.ValueFile)
 	orInt(&c.Ballast, d.Ballast)
 	orInt(&c.CloseTimeout, d.CloseTimeout)
-	logSize := int64(c.LogFiles) * c.LogFileSize
-	orInt(&c.ApplyBytes, int(min(int64(d.ApplyBytes), logSize/4)))
+	orInt(&c.ApplyBytes, d.ApplyBytes)
 	orInt(&c.Reserve, 2*c.ValueFile+2*c.MemTable+64<<20)
 	if c.Log == nil {
 		c.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
@@ -114,6 +113,8 @@ func (c *Config) setDefaults() error {
 	case c.ApplyBytes < 0 || c.RingBytes < 0 || c.QueueBytes < 0 || c.Reserve < 0 || c.ApplyEvery < 0 || c.FullAfter < 0:
 		return fmt.Errorf("store: sizes and times must not be negative")
 	}
+	// The applier must wake long before the committer has to wait for it.
+	c.ApplyBytes = min(c.ApplyBytes, c.maxPending()/2)
 	return nil
 }
 

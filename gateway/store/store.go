@@ -66,7 +66,8 @@ type Store struct {
 	space   *sync.Cond // the applier has made room, or the store has failed
 	ring    []*entry   // committed, ascending; what is above applied is always there
 	ringB   int
-	pendB   int // bytes of entries above applied
+	pendB   int  // bytes of entries above applied
+	stalled bool // the committer waits for the applier
 	applied uint64
 	index   uint64        // of the next entry
 	next    uint64        // the next record number
