@@ -151,6 +151,9 @@ func (m *Manager) Run(ctx context.Context, ready func()) error {
 // Next waits for the next sample worth telling, or the end of ctx. It has one caller.
 func (m *Manager) Next(ctx context.Context) (Sample, error) { return m.queue.next(ctx) }
 
+// Pending gives the next sample if one waits. Like Next it is for the one reader.
+func (m *Manager) Pending() (Sample, bool) { return m.queue.take() }
+
 // Writable gives, for every thing that has any, its points that can be written.
 func (m *Manager) Writable() map[string][]devices.Point {
 	w := map[string][]devices.Point{}
