@@ -84,18 +84,19 @@ type Broker struct {
 	pub       Publisher
 	events    func(Event)
 
-	table    table
-	retained retainedIndex
-	now      atomic.Int64 // second, as of the last sweep
-	authGen  atomic.Uint64
-	backlog  atomic.Int64 // bytes waiting in outputs, roughly
-	closing  atomic.Bool
-	stats    stats
-	versions versions
-	cursors  atomic.Uint64
-	seed     maphash.Seed
-	ids      [256]sync.Mutex // see idLock
-	wg       sync.WaitGroup
+	table     table
+	retained  retainedIndex
+	now       atomic.Int64 // second, as of the last sweep
+	authGen   atomic.Uint64
+	backlog   atomic.Int64 // bytes waiting in outputs, roughly
+	closing   atomic.Bool
+	stats     stats
+	versions  versions
+	cursors   atomic.Uint64
+	restoring bool // Open is reading what is on the disk
+	seed      maphash.Seed
+	ids       [256]sync.Mutex // see idLock
+	wg        sync.WaitGroup
 
 	mu          sync.Mutex // guards what follows; never held while anything else is called
 	sessions    map[string]*client

@@ -32,6 +32,8 @@ type client struct {
 	rec  session.Record
 	gone bool // deleted, or replaced by a clean start
 
+	groups []*group // shared subscriptions it is a member of
+
 	limit     int // unacknowledged messages the client takes at once
 	win       window
 	queue     backlog
@@ -77,7 +79,7 @@ func (s *client) who() Principal {
 
 // enqueue takes in a run of QoS 1 or 2, in the session's own encoding, whose first
 // message has journal number first; 0 when it is not in the journal.
-func (s *client) enqueue(v *mqtt.Run, first uint64, g *group, ob *Outbox) {
+func (s *client) enqueue(v *mqtt.Run, first uint64, ob *Outbox) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n, k := len(v.Frames), 0
@@ -99,21 +101,21 @@ func (s *client) enqueue(v *mqtt.Run, first uint64, g *group, ob *Outbox) {
 	c := s.conn.Load()
 	if s.behind || c == nil {
 		if s.persistent || c != nil {
-			s.remember(v, k, first, g)
+			s.remember(v, k, first)
 		}
 		return
 	}
 	if v.QoS == 1 && s.queue.empty() {
-		k += s.sendRun(c, v, k, first, g, ob)
+		k += s.sendRun(c, v, k, first, ob)
 	}
 	if k < n {
 		switch over := s.queue.size()+len(v.Buf)-int(v.Frames[k].Start) > s.b.cfg.SessionMemory; {
 		case over && first != 0 && s.cursor != nil:
 			s.leave(first+uint64(k), first+uint64(n))
 		case over:
-			s.remember(v, k, first, g)
+			s.remember(v, k, first)
 		default:
-			s.queue.add(v, k, first, 0, g)
+			s.queue.add(v, k, first, 0)
 		}
 		if v.QoS == 2 || s.behind {
 			s.pump(c, ob)
@@ -138,12 +140,12 @@ func (s *client) leave(first, end uint64) {
 // remember keeps in memory what is not in the journal although it should be: it was
 // published before the session was known to need it. Beyond four times the bound the
 // client is cut off rather than anything dropped in silence.
-func (s *client) remember(v *mqtt.Run, k int, first uint64, g *group) {
+func (s *client) remember(v *mqtt.Run, k int, first uint64) {
 	after := uint64(0)
 	if s.behind && first == 0 {
 		after = s.seen
 	}
-	s.queue.add(v, k, first, after, g)
+	s.queue.add(v, k, first, after)
 	size := s.queue.size()
 	c := s.conn.Load()
 	if size > s.b.cfg.SessionMemory && !s.asked && s.cursor == nil {
@@ -211,7 +213,7 @@ func (s *client) room() int {
 const maxDone2 = 4096
 
 // sendRun sends messages of a QoS 1 run from the k-th on, as many as there is room for.
-func (s *client) sendRun(c *Conn, v *mqtt.Run, k int, first uint64, g *group, ob *Outbox) int {
+func (s *client) sendRun(c *Conn, v *mqtt.Run, k int, first uint64, ob *Outbox) int {
 	n := min(len(v.Frames)-k, s.room())
 	if n <= 0 {
 		return 0
@@ -220,39 +222,38 @@ func (s *client) sendRun(c *Conn, v *mqtt.Run, k int, first uint64, g *group, ob
 	if first != 0 {
 		seq = first + uint64(k)
 	}
-	return s.sendFrames(c, v.Buf, v.Frames[k:], n, seq, nil, g, ob)
+	return s.sendFrames(c, v.Buf, v.Frames[k:], n, seq, ob)
 }
 
 // sendFrames sends the first n of frames, which are QoS 1 and lie one behind the other in
-// buf, and gives them places in the window. Their numbers are seq and following, or
-// seqs. It gives the number sent, which is smaller when the output is full.
-func (s *client) sendFrames(c *Conn, buf []byte, frames []mqtt.Frame, n int, seq uint64, seqs []uint64, g *group, ob *Outbox) int {
+// buf, and gives them places in the window. Their numbers are seq and following, or 0 when
+// they have none. It gives the number sent, which is smaller when the output is full.
+func (s *client) sendFrames(c *Conn, buf []byte, frames []mqtt.Frame, n int, seq uint64, ob *Outbox) int {
 	if !c.lockOut() || c.full() {
 		c.out.mu.Unlock()
 		return 0
 	}
-	keep := g != nil || s.persistent && seq == 0 && seqs == nil
-	if c.special == nil && !keep && seqs == nil {
+	step := uint64(1)
+	if seq == 0 {
+		step = 0
+	}
+	if c.special == nil && (seq != 0 || !s.persistent) {
 		start, end := frames[0].Start, uint32(len(buf))
 		if n < len(frames) {
 			end = frames[n].Start
 		}
-		// No more at once than fits twice into the client's buffer.
-		for n > 1 && int(end-start) > c.b.cfg.ClientBuffer {
+		for n > 1 && int(end-start) > c.b.cfg.ClientBuffer { // no more at once than fits twice
 			n /= 2
 			end = frames[n].Start
 		}
 		base := len(c.out.buf) - int(start)
 		c.out.buf = append(c.out.buf, buf[start:end]...)
-		for i, f := range frames[:n] {
+		for _, f := range frames[:n] {
 			at := base + int(f.ID)
-			if seq != 0 {
-				s.win.push(seq + uint64(i))
-			} else {
-				s.win.push(0)
-			}
+			s.win.push(seq)
 			id := s.win.lastID()
 			c.out.buf[at], c.out.buf[at+1] = byte(id>>8), byte(id)
+			seq += step
 		}
 	} else {
 		for i := range n {
@@ -260,15 +261,8 @@ func (s *client) sendFrames(c *Conn, buf []byte, frames []mqtt.Frame, n int, seq
 			if i+1 < len(frames) {
 				end = frames[i+1].Start
 			}
-			f := buf[frames[i].Start:end]
-			q := uint64(0)
-			switch {
-			case seqs != nil:
-				q = seqs[i]
-			case seq != 0:
-				q = seq + uint64(i)
-			}
-			s.sendOne(c, f, frames[i].ID-frames[i].Start, q, g)
+			s.sendOne(c, buf[frames[i].Start:end], frames[i].ID-frames[i].Start, seq, handle{})
+			seq += step
 			if c.full() {
 				n = i + 1
 				break
@@ -282,13 +276,16 @@ func (s *client) sendFrames(c *Conn, buf []byte, frames []mqtt.Frame, n int, seq
 
 // sendOne appends one QoS 1 frame and gives it a place in the window. The output is
 // locked.
-func (s *client) sendOne(c *Conn, f []byte, idAt uint32, seq uint64, g *group) {
+func (s *client) sendOne(c *Conn, f []byte, idAt uint32, seq uint64, h handle) {
 	s.win.push(seq)
 	id := s.win.lastID()
 	if c.special != nil {
 		if !c.sendSpecial(f, idAt, id, false) {
 			s.win.ack(id) // too large for the client: done with
 			s.b.stats.tooLarge.Add(1)
+			if h.g != nil {
+				go h.g.acked(h.id)
+			}
 			return
 		}
 	} else {
@@ -296,23 +293,33 @@ func (s *client) sendOne(c *Conn, f []byte, idAt uint32, seq uint64, g *group) {
 		c.out.buf = append(c.out.buf, f...)
 		c.out.buf[at], c.out.buf[at+1] = byte(id>>8), byte(id)
 	}
-	if g != nil || s.persistent && seq == 0 {
-		s.win.keep(append([]byte(nil), f...), idAt, g)
+	if h.g != nil || s.persistent && seq == 0 {
+		s.win.keep(append([]byte(nil), f...), idAt, h)
 	}
 }
 
 // puback takes acknowledgements of QoS 1 messages.
 func (s *client) puback(c *Conn, ids []uint16, ob *Outbox) {
+	var done []handle
 	s.mu.Lock()
 	if s.conn.Load() == c {
 		for _, id := range ids {
-			if k, ok := s.win.ack(id); ok && k.g != nil {
-				k.g.acked(s, k.seq)
+			if k, ok := s.win.ack(id); ok && k.h.g != nil {
+				done = append(done, k.h)
 			}
 		}
 		s.refill(c, ob)
 	}
+	groups := s.groups
 	s.mu.Unlock()
+	for _, h := range done {
+		h.g.acked(h.id)
+	}
+	if len(done) == 0 {
+		for _, g := range groups { // there is room, perhaps for theirs
+			g.poke()
+		}
+	}
 }
 
 // refill uses the room that an acknowledgement has made. The caller holds mu.
@@ -347,7 +354,11 @@ func (c *Conn) roomAgain() {
 	if s.conn.Load() == c {
 		s.refill(c, &ob)
 	}
+	groups := s.groups
 	s.mu.Unlock()
+	for _, g := range groups {
+		g.poke()
+	}
 	c.b.Flush(&ob)
 }
 
@@ -387,7 +398,7 @@ func (s *client) sendQueued(c *Conn, n int, ob *Outbox) int {
 	sent := 0
 	for ; sent < n && !c.full(); sent++ {
 		it := &q.items[q.at+sent]
-		s.sendOne(c, q.frame(q.at+sent), it.id-it.start, it.seq, it.g)
+		s.sendOne(c, q.frame(q.at+sent), it.id-it.start, it.seq, handle{})
 	}
 	c.unlockOut(ob)
 	s.b.stats.sent.Add(int64(sent))

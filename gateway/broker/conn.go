@@ -30,6 +30,8 @@ type Conn struct {
 	v5   bool
 	info *connInfo
 
+	principal string // its name
+
 	owner atomic.Pointer[client] // sess, for others than the reader
 
 	in  input
@@ -118,6 +120,10 @@ func (c *Conn) loop() {
 func (c *Conn) readable(fd uintptr) bool {
 	in := &c.in
 	for {
+		if c.kicked.Load() != nil {
+			in.err = errLost
+			return true
+		}
 		c.needBuffer()
 		space := in.rb[in.w:]
 		var n int

@@ -36,8 +36,8 @@ type Principal interface {
 	Name() string // principalIdentifier of AWS's lifecycle events, and mqtt.Run.Principal
 }
 
-// Authorizer says who may do what. Its methods are called concurrently, never with a
-// lock of the broker's held, and may take as long as a policy takes to evaluate.
+// Authorizer says who may do what. Its methods are called concurrently, may take as long
+// as a policy takes to evaluate, and must not call the broker.
 type Authorizer interface {
 	// Connect lets a client in or says why not: fault.Unauthorized for bad credentials,
 	// fault.Forbidden for a client that may not connect, fault.Unavailable for later.
@@ -85,7 +85,7 @@ func (c *Conn) connect(f []byte) error {
 		c.refuseConnect(pk, why)
 		return why
 	}
-	c.info.principal = p
+	c.info.principal, c.principal = p, p.Name()
 	will, why := c.willOf(pk, id)
 	if why != nil {
 		if why == errUnauthorized {

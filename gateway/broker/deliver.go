@@ -29,13 +29,13 @@ func (b *Broker) Deliver(run *mqtt.Run, first uint64, r *Route, ob *Outbox) {
 		qos := min(run.QoS, g.qos)
 		v := f.as(t.s.v5, qos, run.Retain && g.rap, g.ids)
 		if qos > 0 {
-			t.s.enqueue(v, first, nil, ob)
+			t.s.enqueue(v, first, ob)
 		} else if c := t.s.conn.Load(); c != nil {
 			c.offer(v, ob)
 		}
 	}
 	for _, g := range r.groups {
-		g.deliver(f, first, ob)
+		g.deliver(run, first, ob)
 	}
 	f.free()
 	for _, w := range r.watch {

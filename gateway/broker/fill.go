@@ -177,7 +177,7 @@ func (s *client) sendLeft(c *Conn, ob *Outbox) bool {
 			if m < n {
 				part.Buf, part.Frames = v.Buf[:v.Frames[m].Start], v.Frames[:m]
 			}
-			sent := s.sendRun(c, &part, k, first, nil, ob)
+			sent := s.sendRun(c, &part, k, first, ob)
 			if k += sent; sent == 0 {
 				s.advance(first + uint64(k))
 				return false // the output is full; roomAgain wakes us

@@ -12,6 +12,8 @@ import (
 
 // restore reads what is on the disk. Every session starts away.
 func (b *Broker) restore() error {
+	b.restoring = true
+	defer func() { b.restoring = false }()
 	var scan []*client
 	from := b.jr.Next()
 	err := session.Load(b.db, func(rec session.Record, m session.Marks) {
@@ -69,8 +71,15 @@ func (b *Broker) findPending(away []*client, from uint64) error {
 	for _, s := range away {
 		open[s] = true
 	}
+	queues := map[*group]bool{}
+	for _, g := range b.groups {
+		if g.behind {
+			queues[g] = true
+			from = min(from, g.pos)
+		}
+	}
 	r := b.jr.Reader(from)
-	for len(open) > 0 {
+	for len(open)+len(queues) > 0 {
 		first, run, ok, err := r.Next()
 		if _, gap := err.(*journal.GapError); gap {
 			continue
@@ -84,9 +93,17 @@ func (b *Broker) findPending(away []*client, from uint64) error {
 		if run.QoS == 0 {
 			continue
 		}
-		for _, t := range b.Route(run.Topic).to {
+		end := first + uint64(len(run.Frames))
+		route := b.Route(run.Topic)
+		for _, g := range route.groups {
+			if queues[g] && end > g.pos {
+				g.pos = max(g.pos, first)
+				delete(queues, g)
+			}
+		}
+		for _, t := range route.to {
 			s := t.s
-			if end := first + uint64(len(run.Frames)); !open[s] || end <= s.pos {
+			if !open[s] || end <= s.pos {
 				continue
 			}
 			if s.grantOf(run, first) != nil {
@@ -94,6 +111,12 @@ func (b *Broker) findPending(away []*client, from uint64) error {
 				delete(open, s)
 			}
 		}
+	}
+	for _, g := range b.groups {
+		if queues[g] {
+			g.behind, g.pending = false, false
+		}
+		g.settle()
 	}
 	for _, s := range away {
 		if open[s] {
@@ -202,7 +225,7 @@ func (b *Broker) ended(c *Conn, err error) {
 	} else if c.kicked.CompareAndSwap(nil, why) {
 		c.sayGoodbye(why)
 	}
-	c.close()
+	c.close(why)
 	b.connecting(c)
 	b.mu.Lock()
 	delete(b.conns, c)

@@ -379,8 +379,12 @@ func (c *Conn) hangUp() {
 	c.t.hangUp()
 }
 
+// linger is how long a connection that was ended with a word to the client stays half open:
+// a client that is still sending would otherwise be reset before it has read the word.
+const linger = time.Second
+
 // close is the end of the connection, called by the reader's side with no lock held.
-func (c *Conn) close() {
+func (c *Conn) close(why *Reason) {
 	c.shut()
 	o := &c.out
 	o.mu.Lock()
@@ -391,5 +395,9 @@ func (c *Conn) close() {
 		o.room.Wait()
 	}
 	o.mu.Unlock()
+	if c.t.raw != nil && c.v5 && why.Code >= 0x80 && why != errLost && !c.b.closing.Load() {
+		time.AfterFunc(linger, func() { c.t.Close() })
+		return
+	}
 	c.t.Close()
 }

@@ -140,7 +140,7 @@ func (s *client) sendRetained(c *Conn, ob *Outbox) bool {
 			}
 			c.offer(&v, ob)
 		case 1:
-			if s.sendRun(c, &v, 0, 0, nil, ob) == 0 {
+			if s.sendRun(c, &v, 0, 0, ob) == 0 {
 				return false
 			}
 		case 2:

@@ -191,6 +191,7 @@ func (c *Conn) hand(topic []byte) {
 	}
 	first := r.Buf[0]
 	r.Topic, r.QoS, r.Retain, r.V5 = in.topic.Topic, first>>1&3, first&1 != 0, c.v5
+	r.From, r.Principal, r.Origin = c.sess.id, c.principal, mqtt.Client
 	r.At, r.Memo = in.at, &in.memo
 	n := len(r.Frames)
 	c.b.stats.received.Add(int64(n))

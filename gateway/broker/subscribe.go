@@ -92,7 +92,14 @@ func (c *Conn) changeSubs(subs []session.Sub, changed bool, apply func(*Outbox))
 	s.mu.Unlock()
 	rec.Subs = subs
 	done := make(chan error, 1)
-	err := c.b.db.Do(func(u *store.Unit) error { return session.Save(u, &rec) }, func(_ []uint64, err error) {
+	err := c.b.db.Do(func(u *store.Unit) error {
+		for i := range subs {
+			if subs[i].Shared() && subs[i].QoS > 0 {
+				c.b.jr.Create(u, groupCursor(subs[i].Filter))
+			}
+		}
+		return session.Save(u, &rec)
+	}, func(_ []uint64, err error) {
 		if err == nil {
 			var ob Outbox
 			apply(&ob)

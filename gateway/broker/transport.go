@@ -7,6 +7,7 @@ import (
 	"net"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // Transport is a byte stream a client is on: TCP, TLS over TCP, or anything else that
@@ -73,13 +74,16 @@ func (t *Transport) NetConn() net.Conn {
 // Close ends it.
 func (t *Transport) Close() error { return t.nc.Close() }
 
-// hangUp ends both directions without waiting for anybody who reads or writes.
+// hangUp tells the peer that nothing more comes, and wakes the reader, without waiting for
+// anybody who reads or writes. Receiving is not shut down: a peer that still sends would be
+// answered with a reset, which can cost it the last words.
 func (t *Transport) hangUp() {
 	if t.raw == nil {
 		t.nc.Close()
 		return
 	}
-	t.raw.Control(func(fd uintptr) { syscall.Shutdown(int(fd), syscall.SHUT_RDWR) })
+	t.raw.Control(func(fd uintptr) { syscall.Shutdown(int(fd), syscall.SHUT_WR) })
+	t.nc.SetReadDeadline(time.Unix(1, 0))
 }
 
 // own tells the wire that the broker reads and writes from now on.

@@ -23,8 +23,7 @@ const ackedBit = 1 << 63
 type kept struct {
 	frame []byte
 	idAt  uint32
-	seq   uint64
-	g     *group
+	h     handle
 }
 
 func (w *window) len() int { return int(w.tail - w.head) }
@@ -42,12 +41,11 @@ func (w *window) push(seq uint64) {
 }
 
 // keep adds to the message pushed last what push has no place for.
-func (w *window) keep(frame []byte, idAt uint32, g *group) {
+func (w *window) keep(frame []byte, idAt uint32, h handle) {
 	if w.kept == nil {
 		w.kept = map[uint64]kept{}
 	}
-	i := w.tail - 1
-	w.kept[i] = kept{frame, idAt, w.seq(i), g}
+	w.kept[w.tail-1] = kept{frame, idAt, h}
 }
 
 // lastID gives the packet id of the message pushed last.
@@ -107,7 +105,6 @@ type queued struct {
 	qos       byte
 	seq       uint64 // journal number, 0 when it has none
 	after     uint64 // it came after the journal's messages below this number
-	g         *group
 }
 
 func (q *backlog) empty() bool { return q.at == len(q.items) }
@@ -121,7 +118,7 @@ func (q *backlog) size() int {
 }
 
 // add appends messages of v from the k-th on.
-func (q *backlog) add(v *mqtt.Run, k int, first, after uint64, g *group) {
+func (q *backlog) add(v *mqtt.Run, k int, first, after uint64) {
 	from := v.Frames[k].Start
 	off := uint32(len(q.buf)) - from
 	q.buf = append(q.buf, v.Buf[from:]...)
@@ -130,7 +127,7 @@ func (q *backlog) add(v *mqtt.Run, k int, first, after uint64, g *group) {
 		if first != 0 {
 			seq = first + uint64(k+i)
 		}
-		q.items = append(q.items, queued{f.Start + off, f.ID + off, v.QoS, seq, after, g})
+		q.items = append(q.items, queued{f.Start + off, f.ID + off, v.QoS, seq, after})
 	}
 }
 
