@@ -248,3 +248,31 @@ func (a *Authz) MaySubscribe(p *Principal, filter string) bool {
 
 // MayReceive says whether a message of a topic may be delivered to a client.
 func (a *Authz) MayReceive(p *Principal, topic string) bool { return p.May(policy.Receive, topic) }
+
+// Context gives what decides about a principal that connects with a client id: its
+// documents, and what is known of it without a connection. It is for explanations
+// ([policy.Explain]); principal is a certificate's ARN or another target of policies, ""
+// for none.
+func (a *Authz) Context(principal, clientID string) ([]*policy.Document, policy.Context, error) {
+	c := policy.Context{Base: a.reg.Base(), ClientID: clientID, Now: a.clk.Now}
+	thing := ""
+	if clientID != "" {
+		if t, attached := a.reg.Stands(principal, clientID); t != nil {
+			thing, c.Thing = t.Name, thingOf(t, attached)
+		}
+	}
+	if id := a.reg.Name("cert", principal); id != "" {
+		cert, err := a.reg.Certificate(id)
+		if err != nil {
+			return nil, c, err
+		}
+		if x, err := registry.ParseCertificate(cert.PEM); err == nil {
+			c.Certificate = describe(id, x)
+		}
+	}
+	var docs []*policy.Document
+	for _, p := range a.reg.Effective(principal, thing) {
+		docs = append(docs, p.Document())
+	}
+	return docs, c, nil
+}

@@ -1,0 +1,201 @@
+// Package control is the control plane: the operations with which operators manage
+// things, groups, certificates and policies, as AWS IoT's API has them.
+//
+// An operation authorizes, calls the room and shapes the answer; no rule of the
+// registry is decided here. Callers are operators who sign their requests (SigV4,
+// service iot). Names of errors and their statuses are in one table (dialect.go).
+// What is not in the list is answered with UnknownOperationException.
+//
+//	h := control.New(control.Deps{Registry: reg, Identity: id, Operators: ops, Auth: az, Clock: clk}, control.Config{Endpoint: "gw.local:8443"})
+//
+// Source: botocore's model iot/2015-05-28 for paths, members and errors.
+package control
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/hex"
+	"log/slog"
+	"net/http"
+	"strings"
+
+	"tidegate/gateway/api/restjson"
+	"tidegate/gateway/api/sigv4"
+	"tidegate/gateway/authz"
+	"tidegate/gateway/clock"
+	"tidegate/gateway/fault"
+	"tidegate/gateway/identity"
+	"tidegate/gateway/operators"
+	"tidegate/gateway/policy"
+	"tidegate/gateway/registry"
+)
+
+// Deps are the rooms behind the door.
+type Deps struct {
+	Registry  *registry.Registry
+	Identity  *identity.Identity
+	Operators *operators.Operators
+	Auth      *authz.Authz
+	Clock     clock.Clock
+	Log       *slog.Logger // nil: silent
+	// Connectivity says whether a thing's client is connected, since when, and why it
+	// is not. Nil: not known.
+	Connectivity func(thing string) (connected bool, sinceMillis int64, reason string, ok bool)
+}
+
+// Config says what the door tells of the gateway.
+type Config struct {
+	Endpoint string // host and port DescribeEndpoint names
+	MaxBody  int64  // bytes of a request; 0 means 1 MiB
+}
+
+// Control is the door. It is an http.Handler.
+type Control struct {
+	Deps
+	cfg    Config
+	verify sigv4.Verifier
+	server restjson.Server
+}
+
+// New makes the door.
+func New(d Deps, cfg Config) *Control {
+	if cfg.MaxBody == 0 {
+		cfg.MaxBody = 1 << 20
+	}
+	c := &Control{Deps: d, cfg: cfg, verify: sigv4.Verifier{Secret: d.Operators.Secret, Now: d.Clock.Now, Trusted: d.Clock.Trusted}}
+	var ops []restjson.Op
+	for _, list := range [][]restjson.Op{c.things(), c.types(), c.groups(), c.billing(), c.certificates(), c.authorities(), c.policies(), c.account()} {
+		ops = append(ops, list...)
+	}
+	c.server = restjson.Server{Ops: ops, Authorize: c.authorize, Dialect: dialect, MaxBody: cfg.MaxBody, Log: d.Log}
+	return c
+}
+
+// ServeHTTP answers a request.
+func (c *Control) ServeHTTP(w http.ResponseWriter, r *http.Request) { c.server.ServeHTTP(w, r) }
+
+// Operations lists the names of what is served.
+func (c *Control) Operations() []string {
+	names := make([]string, len(c.server.Ops))
+	for i := range c.server.Ops {
+		names[i] = c.server.Ops[i].Name
+	}
+	return names
+}
+
+// authorize verifies the signature and asks the operator's role.
+func (c *Control) authorize(op *restjson.Op, r *http.Request, body []byte) (any, error) {
+	id, err := c.verify.Verify(r, body)
+	if err != nil {
+		return nil, err
+	}
+	if id.Service != "iot" && id.Service != "execute-api" {
+		return nil, fault.Wrap(fault.Unauthorized, sigv4.ErrSignature, "Credential should be scoped to correct service: 'iot'.")
+	}
+	name := c.Operators.Name(id.AccessKey)
+	p := c.Auth.Operator(name, func() ([]*policy.Document, bool) { return c.Operators.Documents(name) })
+	if !p.Named("iot:"+op.Name, "*") {
+		return nil, fault.New(fault.Forbidden, "User: %s is not authorized to perform: iot:%s", p.Name(), op.Name)
+	}
+	return p, nil
+}
+
+// do runs a transaction in the name of the caller.
+func (c *Control) do(call *restjson.Call, fn func(tx *registry.Tx) error) error {
+	return c.Registry.Do(call.Who.(*authz.Principal).Name(), fn)
+}
+
+// empty is the answer of operations that say nothing.
+var empty struct{}
+
+// Listings page by a token that is nobody's business.
+type (
+	pageIn struct {
+		Token string `at:"query,nextToken"`
+		Max   int    `at:"query,maxResults"`
+	}
+	markIn struct {
+		Marker string `at:"query,marker"`
+		Size   int    `at:"query,pageSize"`
+		Asc    bool   `at:"query,isAscendingOrder"`
+	}
+)
+
+func (p pageIn) page() (registry.Page, error) { return pageOf(p.Token, p.Max, "maxResults") }
+
+func (p markIn) page() (registry.Page, error) { return pageOf(p.Marker, p.Size, "pageSize") }
+
+func pageOf(token string, size int, member string) (registry.Page, error) {
+	after, err := base64.RawURLEncoding.DecodeString(token)
+	if err != nil {
+		return registry.Page{}, fault.New(fault.Invalid, "the token of the next page is not valid")
+	}
+	if size < 0 || size > registry.MaxPage {
+		return registry.Page{}, fault.New(fault.Invalid, "1 validation error detected: Value '%d' at '%s' failed to satisfy constraint: Member must have value between 1 and %d", size, member, registry.MaxPage)
+	}
+	return registry.Page{After: string(after), Max: size}, nil
+}
+
+// token makes the token of what follows a name; nil leaves the member out.
+func token(next string) *string {
+	if next == "" {
+		return nil
+	}
+	t := base64.RawURLEncoding.EncodeToString([]byte(next))
+	return &t
+}
+
+// opt leaves an empty text out of an answer.
+func opt(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
+
+// attributesOf never gives null.
+func attributesOf(m map[string]string) map[string]string {
+	if m == nil {
+		return map[string]string{}
+	}
+	return m
+}
+
+// tag is a tag on the wire.
+type tag struct {
+	Key   string `json:"Key"`
+	Value string `json:"Value"`
+}
+
+func tagMap(tags []tag) map[string]string {
+	m := map[string]string{}
+	for _, t := range tags {
+		m[t.Key] = t.Value
+	}
+	return m
+}
+
+// nameOr takes a name, or the one in an ARN of the kind.
+func (c *Control) nameOr(name, arn, kind, member string) (string, error) {
+	if name == "" && arn != "" {
+		if name = c.Registry.Name(kind, arn); name == "" {
+			return "", fault.New(fault.Invalid, "%s is not the ARN of a %s of this account", arn, kind)
+		}
+	}
+	if name == "" {
+		return "", fault.New(fault.Invalid, "1 validation error detected: Value null at '%s' failed to satisfy constraint: Member must not be null", member)
+	}
+	return name, nil
+}
+
+// code makes a registration code.
+func code() string {
+	var b [32]byte
+	rand.Read(b[:])
+	return hex.EncodeToString(b[:])
+}
+
+// unquote takes the percent-encoding out of an ARN that some clients encode twice.
+func unquote(arn string) string {
+	return strings.NewReplacer("%3A", ":", "%3a", ":", "%2F", "/", "%2f", "/").Replace(arn)
+}

@@ -1,0 +1,288 @@
+package control
+
+import (
+	"tidegate/gateway/api/restjson"
+	"tidegate/gateway/fault"
+	"tidegate/gateway/registry"
+	"tidegate/gateway/registry/indexquery"
+)
+
+// attributePayload is how attributes come in.
+type attributePayload struct {
+	Attributes map[string]string `json:"attributes"`
+	Merge      bool              `json:"merge"`
+}
+
+// attributes gives what is to be set: nil for nothing.
+func (p *attributePayload) attributes() map[string]string {
+	if p == nil {
+		return nil
+	}
+	return attributesOf(p.Attributes)
+}
+
+type createThingIn struct {
+	Name       string            `at:"path,thingName"`
+	Type       string            `json:"thingTypeName"`
+	Attributes *attributePayload `json:"attributePayload"`
+	Billing    string            `json:"billingGroupName"`
+}
+
+type updateThingIn struct {
+	Name       string            `at:"path,thingName"`
+	Type       string            `json:"thingTypeName"`
+	Attributes *attributePayload `json:"attributePayload"`
+	Expected   int64             `json:"expectedVersion"`
+	RemoveType bool              `json:"removeThingType"`
+}
+
+type thingIn struct {
+	Name     string `at:"path,thingName"`
+	Expected int64  `at:"query,expectedVersion"`
+}
+
+type principalIn struct {
+	Thing     string `at:"path,thingName"`
+	Principal string `at:"header,x-amzn-principal" need:""`
+	Kind      string `at:"query,thingPrincipalType"`
+}
+
+const (
+	exclusive    = "EXCLUSIVE_THING"
+	nonExclusive = "NON_EXCLUSIVE_THING"
+)
+
+func kindOf(exclusively bool) string {
+	if exclusively {
+		return exclusive
+	}
+	return nonExclusive
+}
+
+func checkKind(kind string) error {
+	switch kind {
+	case "", exclusive, nonExclusive:
+		return nil
+	}
+	return fault.New(fault.Invalid, "thingPrincipalType is %s or %s", exclusive, nonExclusive)
+}
+
+// thingDocument is a thing in the answer of a search or a listing.
+type thingDocument struct {
+	Name       string            `json:"thingName"`
+	ID         string            `json:"thingId,omitempty"`
+	ARN        string            `json:"thingArn,omitempty"`
+	Type       *string           `json:"thingTypeName,omitempty"`
+	Groups     []string          `json:"thingGroupNames,omitempty"`
+	Attributes map[string]string `json:"attributes"`
+	Version    int64             `json:"version,omitempty"`
+}
+
+func (c *Control) things() []restjson.Op {
+	reg := c.Registry
+	return []restjson.Op{
+		restjson.Handle("CreateThing", "POST", "/things/{thingName}", func(call *restjson.Call, in *createThingIn) (any, error) {
+			var t *registry.Thing
+			err := c.do(call, func(tx *registry.Tx) (err error) {
+				t, err = tx.CreateThing(registry.ThingInput{Name: in.Name, Type: in.Type, Attributes: in.Attributes.attributes(), Billing: in.Billing})
+				return err
+			})
+			if err != nil {
+				return nil, err
+			}
+			return map[string]string{"thingName": t.Name, "thingArn": reg.ARN("thing", t.Name), "thingId": t.ID}, nil
+		}),
+		restjson.Handle("DescribeThing", "GET", "/things/{thingName}", func(_ *restjson.Call, in *thingIn) (any, error) {
+			t, err := reg.Thing(in.Name)
+			if err != nil {
+				return nil, err
+			}
+			return struct {
+				DefaultClientID string            `json:"defaultClientId"`
+				Name            string            `json:"thingName"`
+				ID              string            `json:"thingId"`
+				ARN             string            `json:"thingArn"`
+				Type            *string           `json:"thingTypeName,omitempty"`
+				Attributes      map[string]string `json:"attributes"`
+				Version         int64             `json:"version"`
+				Billing         *string           `json:"billingGroupName,omitempty"`
+			}{t.Name, t.Name, t.ID, reg.ARN("thing", t.Name), opt(t.Type), attributesOf(t.Attributes), t.Version, opt(t.Billing)}, nil
+		}),
+		restjson.Handle("UpdateThing", "PATCH", "/things/{thingName}", func(call *restjson.Call, in *updateThingIn) (any, error) {
+			return empty, c.do(call, func(tx *registry.Tx) error {
+				up := registry.ThingUpdate{Type: in.Type, RemoveType: in.RemoveType, Expected: in.Expected, Attributes: in.Attributes.attributes()}
+				if in.Attributes != nil {
+					up.Merge = in.Attributes.Merge
+				}
+				_, err := tx.UpdateThing(in.Name, up)
+				return err
+			})
+		}),
+		restjson.Handle("DeleteThing", "DELETE", "/things/{thingName}", func(call *restjson.Call, in *thingIn) (any, error) {
+			return empty, c.do(call, func(tx *registry.Tx) error { return tx.DeleteThing(in.Name, in.Expected) })
+		}),
+		restjson.Handle("ListThings", "GET", "/things", func(_ *restjson.Call, in *struct {
+			pageIn
+			Attribute string `at:"query,attributeName"`
+			Value     string `at:"query,attributeValue"`
+			Type      string `at:"query,thingTypeName"`
+			Prefix    bool   `at:"query,usePrefixAttributeValue"`
+		}) (any, error) {
+			p, err := in.page()
+			if err != nil {
+				return nil, err
+			}
+			if (in.Attribute == "") != (in.Value == "") {
+				return nil, fault.New(fault.Invalid, "attributeName and attributeValue are used together")
+			}
+			things, next := reg.Things(registry.ThingFilter{Type: in.Type, AttributeName: in.Attribute, AttributeValue: in.Value, ValuePrefix: in.Prefix}, p)
+			out := make([]thingDocument, 0, len(things))
+			for _, t := range things {
+				out = append(out, thingDocument{Name: t.Name, ARN: reg.ARN("thing", t.Name), Type: opt(t.Type), Attributes: attributesOf(t.Attributes), Version: t.Version})
+			}
+			return struct {
+				Things []thingDocument `json:"things"`
+				Next   *string         `json:"nextToken,omitempty"`
+			}{out, token(next)}, nil
+		}),
+		restjson.Handle("AttachThingPrincipal", "PUT", "/things/{thingName}/principals", func(call *restjson.Call, in *principalIn) (any, error) {
+			if err := checkKind(in.Kind); err != nil {
+				return nil, err
+			}
+			return empty, c.do(call, func(tx *registry.Tx) error {
+				return tx.AttachPrincipal(in.Thing, in.Principal, in.Kind == exclusive)
+			})
+		}),
+		restjson.Handle("DetachThingPrincipal", "DELETE", "/things/{thingName}/principals", func(call *restjson.Call, in *principalIn) (any, error) {
+			return empty, c.do(call, func(tx *registry.Tx) error { return tx.DetachPrincipal(in.Thing, in.Principal) })
+		}),
+		restjson.Handle("ListThingPrincipals", "GET", "/things/{thingName}/principals", c.thingPrincipals(false)),
+		restjson.Handle("ListThingPrincipalsV2", "GET", "/things/{thingName}/principals-v2", c.thingPrincipals(true)),
+		restjson.Handle("ListPrincipalThings", "GET", "/principals/things", c.principalThings(false)),
+		restjson.Handle("ListPrincipalThingsV2", "GET", "/principals/things-v2", c.principalThings(true)),
+		restjson.Handle("GetThingConnectivityData", "POST", "/things/{thingName}/connectivity-data", func(_ *restjson.Call, in *thingIn) (any, error) {
+			if _, err := reg.Thing(in.Name); err != nil {
+				return nil, err
+			}
+			out := map[string]any{"thingName": in.Name}
+			if c.Connectivity != nil {
+				if on, since, why, ok := c.Connectivity(in.Name); ok {
+					out["connected"], out["timestamp"] = on, float64(since)/1000
+					if !on {
+						out["disconnectReason"] = why
+					}
+				}
+			}
+			return out, nil
+		}),
+		restjson.Handle("SearchIndex", "POST", "/indices/search", func(_ *restjson.Call, in *struct {
+			Index   string `json:"indexName"`
+			Query   string `json:"queryString" need:""`
+			Token   string `json:"nextToken"`
+			Max     int    `json:"maxResults"`
+			Version string `json:"queryVersion"`
+		}) (any, error) {
+			if in.Index != "" && in.Index != "AWS_Things" {
+				return nil, fault.New(fault.NotFound, "the index %s does not exist", in.Index)
+			}
+			if in.Version != "" && in.Version != indexquery.Version {
+				return nil, fault.New(fault.Invalid, "the query version is %s", indexquery.Version)
+			}
+			q, err := indexquery.Parse(in.Query)
+			if err != nil {
+				return nil, err
+			}
+			p, err := pageOf(in.Token, min(in.Max, registry.MaxPage), "maxResults")
+			if err != nil {
+				return nil, err
+			}
+			things, next := reg.Search(q, p)
+			out := make([]thingDocument, 0, len(things))
+			for _, t := range things {
+				out = append(out, thingDocument{Name: t.Name, ID: t.ID, Type: opt(t.Type), Groups: t.Groups, Attributes: attributesOf(t.Attributes)})
+			}
+			return struct {
+				Things []thingDocument `json:"things"`
+				Next   *string         `json:"nextToken,omitempty"`
+			}{out, token(next)}, nil
+		}),
+	}
+}
+
+type thingPrincipalsIn struct {
+	pageIn
+	Thing string `at:"path,thingName"`
+	Kind  string `at:"query,thingPrincipalType"`
+}
+
+func (c *Control) thingPrincipals(v2 bool) func(*restjson.Call, *thingPrincipalsIn) (any, error) {
+	return func(_ *restjson.Call, in *thingPrincipalsIn) (any, error) {
+		p, err := in.page()
+		if err != nil {
+			return nil, err
+		}
+		links, next, err := c.Registry.Principals(in.Thing, p)
+		if err != nil {
+			return nil, err
+		}
+		names, objects := []string{}, []map[string]string{}
+		for _, l := range links {
+			names = append(names, l.Principal)
+			if kind := kindOf(l.Exclusive); in.Kind == "" || in.Kind == kind {
+				objects = append(objects, map[string]string{"principal": l.Principal, "thingPrincipalType": kind})
+			}
+		}
+		if v2 {
+			return listing("thingPrincipalObjects", objects, next), nil
+		}
+		return listing("principals", names, next), nil
+	}
+}
+
+type principalThingsIn struct {
+	pageIn
+	Principal string `at:"header,x-amzn-principal" need:""`
+	Kind      string `at:"query,thingPrincipalType"`
+}
+
+func (c *Control) principalThings(v2 bool) func(*restjson.Call, *principalThingsIn) (any, error) {
+	return func(_ *restjson.Call, in *principalThingsIn) (any, error) {
+		p, err := in.page()
+		if err != nil {
+			return nil, err
+		}
+		links, next, err := c.Registry.ThingsOf(in.Principal, p)
+		if err != nil {
+			return nil, err
+		}
+		names, objects := []string{}, []map[string]string{}
+		for _, l := range links {
+			names = append(names, l.Thing)
+			if kind := kindOf(l.Exclusive); in.Kind == "" || in.Kind == kind {
+				objects = append(objects, map[string]string{"thingName": l.Thing, "thingPrincipalType": kind})
+			}
+		}
+		if v2 {
+			return listing("principalThingObjects", objects, next), nil
+		}
+		return listing("things", names, next), nil
+	}
+}
+
+// listing is a page of one member.
+func listing(member string, items any, next string) map[string]any {
+	out := map[string]any{member: items}
+	if next != "" {
+		out["nextToken"] = token(next)
+	}
+	return out
+}
+
+// marked is a page of the older kind.
+func marked(member string, items any, next string) map[string]any {
+	out := map[string]any{member: items}
+	if next != "" {
+		out["nextMarker"] = token(next)
+	}
+	return out
+}
