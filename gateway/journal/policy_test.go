@@ -134,10 +134,7 @@ func TestDamageOfTheStoreIsInTheLedger(t *testing.T) {
 	h.publish(1, 10)
 	h.publish(1, 10)
 	h.publish(1, 10)
-	dir := t.TempDir()
-	if err := os.CopyFS(dir, os.DirFS(h.cfg.Dir)); err != nil {
-		t.Fatal(err)
-	}
+	dir := snapshot(t, h.cfg.Dir)
 	f, err := os.OpenFile(dir+"/log/log.00", os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -219,10 +216,7 @@ func TestCrashBetweenPinAndApply(t *testing.T) {
 	}
 	<-pinned
 	h.flush()
-	dir := t.TempDir()
-	if err := os.CopyFS(dir, os.DirFS(h.cfg.Dir)); err != nil {
-		t.Fatal(err)
-	}
+	dir := snapshot(t, h.cfg.Dir)
 	h.db.Close()
 	h.cfg.Dir = dir
 	h.open()
