@@ -85,7 +85,7 @@ func (d *device) accept(rs []devices.Reading, force bool) {
 		if r.Quality != devices.Bad {
 			d.lastGood = now
 		}
-		p.observe(r.At)
+		p.observe(now)
 		p.last, p.heard = r, now
 		if p.due(r, now, d.m.cfg.Refresh) || force {
 			out = append(out, p.tell(d.sample, r, now))
@@ -96,11 +96,11 @@ func (d *device) accept(rs []devices.Reading, force bool) {
 }
 
 // observe learns how often a point comes that nobody asks for.
-func (p *point) observe(at time.Time) {
-	if !p.dev.prof.Lines() || p.last.At.IsZero() {
+func (p *point) observe(now time.Time) {
+	if !p.dev.prof.Lines() || p.heard.IsZero() {
 		return
 	}
-	gap := at.Sub(p.last.At)
+	gap := now.Sub(p.heard)
 	if p.every == 0 {
 		p.every = gap
 	}

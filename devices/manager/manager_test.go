@@ -289,7 +289,7 @@ func TestASilentDeviceIsToldFromAMissingPortAndFromNonsense(t *testing.T) {
 	h.until("stale", has("t", "heading", devices.Stale))
 }
 
-func TestDeadbandChangeRefreshAndRate(t *testing.T) {
+func TestDeadbandChangeAndRate(t *testing.T) {
 	t.Parallel()
 	talker, err := ptypair.Open()
 	if err != nil {
@@ -368,6 +368,19 @@ func TestSeveralDevicesAndPacesOnOneBus(t *testing.T) {
 			t.Errorf("a unit that is not there was asked %d times", d.Counts.Silent)
 		}
 	}
+}
+
+func TestADeviceThatRefusesEverythingHasTheWrongProfile(t *testing.T) {
+	t.Parallel()
+	b := simulated(t)
+	c := manager.SimulatedConfig()
+	c.Buses = c.Buses[2:]
+	c.Profiles = map[string]profile.Profile{"wrong": {Protocol: profile.Modbus, Points: []profile.Point{
+		{Name: "voltage", Register: profile.Register{Table: profile.Input, Address: 500}}, {Name: "power", Register: profile.Register{Table: profile.Input, Address: 502}}}}}
+	c.Buses[0].Devices[0].Profile = "wrong"
+	h := run(t, b.Resolve, c)
+	h.warned("device-refuses/pump1", "device pump1 on plc refuses every point: is its profile wrong the right one?", "illegal data address")
+	h.until("bad", has("pump1", "voltage", devices.Bad))
 }
 
 func TestMetricsAreThere(t *testing.T) {

@@ -184,3 +184,21 @@ func TestConformance(t *testing.T) {
 		}
 	})
 }
+
+// BenchmarkSample asks an instant slave on a pty for one block of three points.
+func BenchmarkSample(b *testing.B) {
+	link, wire := line(b, profile.Line{})
+	hear(b, wire, func(q []byte) []byte { return frame(1, 4, 12, 0, 215, 0, 0, 0, 0, 0x42, 0xC9, 0, 1, 0, 2) })
+	p := heatPump()
+	p.Points = p.Points[:3]
+	d := device(b, link, 1, p)
+	var rs []devices.Reading
+	b.ReportAllocs()
+	b.ResetTimer()
+	for range b.N {
+		var err error
+		if rs, err = d.Sample(b.Context(), rs[:0]); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

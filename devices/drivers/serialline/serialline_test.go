@@ -308,3 +308,13 @@ func TestConformance(t *testing.T) {
 		return devicestest.Rig{Driver: d, Mute: mute, Unplug: func() { mute(); talking.Wait(); pair.Close() }}
 	})
 }
+
+func BenchmarkNMEA(b *testing.B) {
+	p, _ := profile.Builtin("nmea0183")
+	line := "$GPGGA,123519,4807.038,N,01131.000,E,1,08,0.9,545.4,M,46.9,M,,*47\r\n"
+	b.SetBytes(int64(len(line)))
+	b.ReportAllocs()
+	d := serialline.New(&tape{data: []byte(strings.Repeat(line, b.N)), step: 1024, at: start}, &p)
+	b.ResetTimer()
+	d.Stream(b.Context(), func([]devices.Reading) {})
+}
