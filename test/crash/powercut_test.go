@@ -109,15 +109,15 @@ func (r *recording) cut(t *testing.T, at int, mode blockrec.Mode, rnd *rand.Rand
 	defer disk.Unmount()
 	s := newScene(t, harness.Options{Dir: filepath.Join(disk.Dir, "data")})
 	defer s.up.Stop()
+	s.above.StartAnywhere()
+	s.beside.StartAnywhere()
+	s.watch(nil)
+	defer s.watcher.Stop()
 	s.g.Launch()
 	defer s.g.Kill()
 	if err := s.g.WaitReady(); err != nil {
 		return []string{err.Error()}
 	}
-	s.above.StartAnywhere()
-	s.beside.StartAnywhere()
-	s.watch(nil)
-	defer s.watcher.Stop()
 	s.keep(traffic.KeeperOptions{Resume: true})
 	defer s.keeper.Stop()
 	s.gateway.Set(s.g.MQTT)

@@ -31,6 +31,7 @@ const (
 // can fail.
 type scene struct {
 	t       *testing.T
+	config  string
 	g       *harness.Gateway
 	up      *harness.Mosquitto
 	net     *faultnet.Proxy
@@ -51,7 +52,7 @@ func newScene(t *testing.T, o harness.Options) *scene {
 	s.net = faultnet.New(t, s.up.Addr)
 	s.above = traffic.NewTally("upstream", publishers+1, size)
 	s.beside = traffic.NewTally("subscriber", publishers+1, size)
-	o.Config = fmt.Sprintf(`
+	s.config = fmt.Sprintf(`
 upstreams:
   - name: cloud
     url: mqtt://%s
@@ -59,10 +60,14 @@ upstreams:
     backoff_min: 10ms
     backoff_max: 200ms
 `, s.net.Addr())
+	o.Config = s.config
 	s.g = harness.New(t, o)
 	s.cloud.Set(s.up.Addr)
 	return s
 }
+
+// configure adds lines to the configuration, for the next start.
+func (s *scene) configure(lines string) { s.g.SetConfig(s.config + lines + "\n") }
 
 // watch starts the upstream's subscriber.
 func (s *scene) watch(heard func([]byte)) {

@@ -23,6 +23,18 @@ type Options struct {
 	Env    []string // KEY=VALUE, more environment
 	Wrap   []string // command that runs the gateway, e.g. taskset -c 1
 	NoDev  bool     // without --dev
+	// InProcess runs it inside the test, where the race detector and the profiler see it; Wrap and Env do not apply, and it
+	// cannot be killed.
+	InProcess bool
+}
+
+// runner is a gateway at work, as a process or as a goroutine.
+type runner interface {
+	signal(syscall.Signal)
+	kill()
+	end() <-chan struct{}
+	code() int // after end
+	pid() int
 }
 
 // Listeners is run/listeners.json: the addresses that were chosen.
@@ -36,7 +48,7 @@ type Gateway struct {
 	tb      TB
 	o       Options
 	config  string
-	proc    *process
+	proc    runner
 	out     *output
 	since   time.Time
 }
@@ -88,17 +100,22 @@ func (g *Gateway) Launch() {
 	g.tb.Helper()
 	// What a kill left behind would look like a gateway that is ready.
 	os.Remove(g.listenersFile())
-	argv := append(append([]string{}, g.o.Wrap...), Binary(g.tb), "run", "--data", g.Dir,
-		"--mqtt", "127.0.0.1:0", "--ws", "127.0.0.1:0", "--mqtts", "127.0.0.1:0", "--https", "127.0.0.1:0", "--metrics", "127.0.0.1:0")
+	args := []string{"--data", g.Dir, "--mqtt", "127.0.0.1:0", "--ws", "127.0.0.1:0", "--mqtts", "127.0.0.1:0", "--https", "127.0.0.1:0", "--metrics", "127.0.0.1:0"}
 	if !g.o.NoDev {
-		argv = append(argv, "--dev")
+		args = append(args, "--dev")
 	}
 	if g.config != "" {
-		argv = append(argv, "--config", g.config)
+		args = append(args, "--config", g.config)
 	}
-	var err error
+	args = append(args, g.o.Args...)
 	g.since = time.Now()
-	if g.proc, err = startProcess(g.out, g.o.Env, append(argv, g.o.Args...)...); err != nil {
+	var err error
+	if g.o.InProcess {
+		g.proc, err = startInProcess(g.out, args)
+	} else {
+		g.proc, err = startProcess(g.out, g.o.Env, append(append(append([]string{}, g.o.Wrap...), Binary(g.tb), "run"), args...)...)
+	}
+	if err != nil {
 		g.tb.Fatalf("harness: start the gateway: %v", err)
 	}
 }
@@ -115,7 +132,7 @@ func (g *Gateway) Restart() {
 // WaitReady waits for run/listeners.json and then for /readyz.
 func (g *Gateway) WaitReady() error {
 	ready := poll(Patience, func() bool {
-		if g.proc.ended() {
+		if g.Ended() {
 			return true
 		}
 		b, err := os.ReadFile(g.listenersFile())
@@ -126,8 +143,8 @@ func (g *Gateway) WaitReady() error {
 		return code == http.StatusOK
 	})
 	switch {
-	case g.proc.ended():
-		return errors.New("the gateway ended before it was ready: " + g.proc.cmd.ProcessState.String())
+	case g.Ended():
+		return errors.New("the gateway ended before it was ready, exit code " + strconv.Itoa(g.proc.code()))
 	case !ready:
 		return errors.New("the gateway is not ready after " + Patience.String())
 	}
@@ -136,22 +153,28 @@ func (g *Gateway) WaitReady() error {
 }
 
 // Kill is kill -9; it returns once the process is gone.
-func (g *Gateway) Kill() { g.proc.kill() }
+func (g *Gateway) Kill() {
+	g.tb.Helper()
+	if g.o.InProcess {
+		g.tb.Fatalf("harness: a gateway in process cannot be killed")
+	}
+	g.proc.kill()
+}
 
 // Signal sends sig to the process.
-func (g *Gateway) Signal(sig syscall.Signal) { g.proc.cmd.Process.Signal(sig) }
+func (g *Gateway) Signal(sig syscall.Signal) { g.proc.signal(sig) }
 
 // Stop sends SIGTERM and fails the test unless the gateway exits 0 in time and takes its listeners.json with it.
 func (g *Gateway) Stop() {
 	g.tb.Helper()
 	g.Signal(syscall.SIGTERM)
 	select {
-	case <-g.proc.done:
+	case <-g.proc.end():
 	case <-time.After(Patience):
 		g.tb.Fatalf("harness: the gateway has not ended %v after SIGTERM", Patience)
 	}
-	if g.proc.err != nil {
-		g.tb.Errorf("harness: the gateway did not end well after SIGTERM: %v", g.proc.err)
+	if code := g.proc.code(); code != 0 {
+		g.tb.Errorf("harness: exit code %d after SIGTERM, want 0", code)
 	}
 	if _, err := os.Stat(g.listenersFile()); err == nil {
 		g.tb.Errorf("harness: run/listeners.json is still there after a clean exit")
@@ -162,18 +185,18 @@ func (g *Gateway) Stop() {
 func (g *Gateway) Wait() int {
 	g.tb.Helper()
 	select {
-	case <-g.proc.done:
+	case <-g.proc.end():
 	case <-time.After(Patience):
 		g.tb.Fatalf("harness: the gateway has not ended after %v", Patience)
 	}
-	return g.proc.cmd.ProcessState.ExitCode()
+	return g.proc.code()
 }
 
 // Ended tells whether the process has ended.
-func (g *Gateway) Ended() bool { return g.proc.ended() }
+func (g *Gateway) Ended() bool { return closed(g.proc.end()) }
 
 // PID of the gateway's process (with Wrap: of the wrapper, which is the same when it execs).
-func (g *Gateway) PID() int { return g.proc.cmd.Process.Pid }
+func (g *Gateway) PID() int { return g.proc.pid() }
 
 // Stderr is what every start of this gateway has said so far.
 func (g *Gateway) Stderr() string { return g.out.String() }

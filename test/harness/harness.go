@@ -149,9 +149,15 @@ func startProcess(out *output, env []string, argv ...string) (*process, error) {
 	return p, nil
 }
 
-func (p *process) ended() bool {
+func (p *process) signal(sig syscall.Signal) { p.cmd.Process.Signal(sig) }
+func (p *process) end() <-chan struct{}      { return p.done }
+func (p *process) code() int                 { return p.cmd.ProcessState.ExitCode() }
+func (p *process) pid() int                  { return p.cmd.Process.Pid }
+func (p *process) ended() bool               { return closed(p.done) }
+
+func closed(c <-chan struct{}) bool {
 	select {
-	case <-p.done:
+	case <-c:
 		return true
 	default:
 		return false

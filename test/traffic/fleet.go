@@ -122,7 +122,10 @@ func (f *Fleet) sail(b *boat) {
 			return
 		}
 		// Every other one keeps its session and says DUP when it repeats itself.
-		o := rawmqtt.Options{ClientID: fmt.Sprintf("boat-%s-%d", f.o.Topic, b.n), Clean: b.n%2 == 0, V5: f.o.V5, SessionExpiry: 3600}
+		o := rawmqtt.Options{ClientID: fmt.Sprintf("boat-%s-%d", f.o.Topic, b.n), Clean: b.n%2 == 0, V5: f.o.V5}
+		if !o.Clean {
+			o.SessionExpiry = 3600
+		}
 		c, _, err := rawmqtt.Dial(addr, o)
 		if err != nil {
 			select {

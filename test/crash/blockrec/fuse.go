@@ -14,7 +14,7 @@ func serve(dir string, d *Disk) (*fuse.Server, error) {
 	hour := time.Hour
 	return fs.Mount(dir, &folder{disk: d}, &fs.Options{
 		AttrTimeout: &hour, EntryTimeout: &hour,
-		MountOptions: fuse.MountOptions{DirectMountStrict: true, MaxWrite: 1 << 20},
+		MountOptions: fuse.MountOptions{DirectMountStrict: true, MaxWrite: 512 << 10},
 	})
 }
 
