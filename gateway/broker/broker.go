@@ -70,6 +70,9 @@ type Via struct {
 	Listener string
 	Remote   net.Addr // of the client; behind a proxy not that of the socket
 	Hint     any      // what the door knows that the Authorizer wants, such as a signed request
+
+	Until    time.Time // when the connection ends at the latest; zero: never
+	UntilWhy string    // disconnectReason of that end, such as WEBSOCKET_TTL_EXPIRATION
 }
 
 // Broker is the MQTT server. Its methods may be called concurrently.
@@ -273,4 +276,16 @@ func (b *Broker) Disconnect(clientID string, withWill bool) bool {
 	}
 	c.kick(errAdministrator)
 	return true
+}
+
+// Expel ends the connections of a principal that is no longer valid, and says how many.
+func (b *Broker) Expel(principal string) int {
+	n := 0
+	for _, c := range b.connections() {
+		if s := c.owner.Load(); s != nil && s.conn.Load() == c && s.who().Name() == principal {
+			n++
+			c.kick(errUnauthorized)
+		}
+	}
+	return n
 }

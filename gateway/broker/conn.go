@@ -167,6 +167,12 @@ func (c *Conn) readBlocking() error {
 	in := &c.in
 	c.endBatch()
 	c.compact()
+	if w, ok := c.t.nc.(Waiter); ok {
+		c.freeBuffer(false)
+		if err := w.Wait(); err != nil {
+			return err
+		}
+	}
 	c.needBuffer()
 	n, err := c.t.nc.Read(in.rb[in.w:])
 	c.arrived(n)

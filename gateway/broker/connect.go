@@ -25,7 +25,10 @@ type ConnectRequest struct {
 	HasUsername bool
 	Password    []byte
 	V5          bool
-	Clean       bool // MQTT 3.1.1 clean session, MQTT 5 clean start
+	Clean       bool   // MQTT 3.1.1 clean session, MQTT 5 clean start
+	Persistent  bool   // the session is to outlive the connection
+	Will        bool   // there is a will
+	WillTopic   string // and this is its topic
 	TLS         *tls.ConnectionState
 	Remote      net.Addr
 	Via         Via
@@ -73,7 +76,8 @@ func (c *Conn) connect(f []byte) error {
 	}
 	b := c.b
 	req := &ConnectRequest{ClientID: id, Username: string(pk.Connect.Username), HasUsername: pk.Connect.UsernameFlag, Password: pk.Connect.Password,
-		V5: c.v5, Clean: pk.Connect.Clean, TLS: c.t.State(), Remote: c.via.Remote, Via: c.via}
+		V5: c.v5, Clean: pk.Connect.Clean, Persistent: !pk.Connect.Clean && !c.v5 || c.v5 && pk.Properties.SessionExpiryInterval > 0,
+		Will: pk.Connect.WillFlag, WillTopic: pk.Connect.WillTopic, TLS: c.t.State(), Remote: c.via.Remote, Via: c.via}
 	c.info = &connInfo{remote: c.via.Remote, listener: c.via.Listener, since: b.clk.Now(), session: newID(""), problem: true}
 	if pk.Properties.RequestProblemInfoFlag {
 		c.info.problem = pk.Properties.RequestProblemInfo == 1

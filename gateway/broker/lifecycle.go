@@ -331,7 +331,11 @@ func (b *Broker) sweep() {
 	b.now.Store(now)
 	stall := int64(b.cfg.StallTimeout / time.Second)
 	for _, c := range b.connections() {
-		if why := c.overdue(now, stall); why != nil {
+		why := c.overdue(now, stall)
+		if why == nil && !c.via.Until.IsZero() && !t.Before(c.via.Until) {
+			why = &Reason{codeAdministrative, "the connection has reached its greatest age", c.via.UntilWhy}
+		}
+		if why != nil {
 			go c.kick(why)
 		}
 	}

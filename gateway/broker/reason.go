@@ -72,6 +72,11 @@ var (
 	errNoConnect     = &Reason{codeUnspecified, "no CONNECT in time", "CONNECTION_LOST"}
 )
 
+// ErrLeft is what a transport's Read gives when the client has ended the stream on purpose
+// in a way of the transport's own, such as a WebSocket close frame: its will is then not
+// published, as with AWS.
+var ErrLeft error = errClientLeft
+
 // reasonOf gives err as a Reason.
 func reasonOf(err error) *Reason {
 	var r *Reason

@@ -11,14 +11,18 @@ import (
 )
 
 // Transport is a byte stream a client is on: TCP, TLS over TCP, or anything else that
-// is a net.Conn, such as a WebSocket. On the first two an idle client costs no
-// buffer.
+// is a net.Conn, such as a WebSocket. On the first two, and on a Waiter, an idle client
+// costs no buffer.
 type Transport struct {
 	nc   net.Conn
 	raw  syscall.RawConn // nil for what is not a socket
 	tls  *tls.Conn
 	wire *wire
 }
+
+// Waiter is a connection other than a socket that can wait without a buffer. Wait returns
+// when Read has something to give, or when it never will.
+type Waiter interface{ Wait() error }
 
 // Plain takes nc as it is.
 func Plain(nc net.Conn) *Transport {
