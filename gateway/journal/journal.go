@@ -290,9 +290,9 @@ func (j *Journal) refuse(bytes int64) {
 	full := bytes > j.cfg.MaxBytes
 	j.full.Store(full)
 	if full {
-		j.db.Refuse("journal-full", fault.New(fault.Full, "the journal is full: %d KiB wait for cursors that do not move, and at most %d KiB are allowed",
-			bytes>>10, j.cfg.MaxBytes>>10))
+		j.db.RefuseRecords("journal-full", fault.New(fault.Full, "the journal is full: more than %d KiB wait for cursors that do not move",
+			j.cfg.MaxBytes>>10))
 	} else {
-		j.db.Refuse("journal-full", nil)
+		j.db.RefuseRecords("journal-full", nil)
 	}
 }

@@ -28,6 +28,9 @@ func TestRefuseNewHoldsTheQuotaAndLetsGoWhenCursorsMove(t *testing.T) {
 	if err := try(); !fault.Is(err, fault.Full) || !strings.Contains(fault.Message(err), "journal is full") {
 		t.Fatalf("over the quota: %v", err)
 	}
+	if err := h.db.Wait(func(u *store.Unit) error { u.Put("sess/x", []byte("1")); return nil }); err != nil {
+		t.Errorf("a write of state: %v", err)
+	}
 	if st := h.j.Stats(); !st.Full || st.Lost > 0 {
 		t.Errorf("stats %+v", st)
 	}

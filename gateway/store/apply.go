@@ -35,7 +35,7 @@ func (s *Store) applyLoop() {
 		case <-s.kick:
 			due = true
 		case <-tick.C:
-			due = time.Since(time.Unix(0, s.lastApply.Load())) >= s.cfg.ApplyEvery || s.refusal.now.Load() != nil
+			due = time.Since(time.Unix(0, s.lastApply.Load())) >= s.cfg.ApplyEvery || s.refusal.any() != nil
 			n := s.stats.commits.Load()
 			if n == commits && s.keeper != nil && s.keeper.Restless() { // quiet: what would ride along goes alone
 				s.ride()

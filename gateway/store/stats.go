@@ -68,7 +68,7 @@ func (s *Store) Stats() Stats {
 	s.queue.mu.Lock()
 	st.QueueBytes = s.queue.bytes
 	s.queue.mu.Unlock()
-	if err := s.refusal.now.Load(); err != nil {
+	if err := s.refusal.any(); err != nil {
 		st.Full = err.Msg
 	}
 	return st

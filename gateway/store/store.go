@@ -27,6 +27,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -90,7 +91,7 @@ type Store struct {
 }
 
 // Keeper says what of the records must last. Its methods are called by the store, never concurrently with
-// themselves, and must neither block nor call back into the store, but for Refuse.
+// themselves, and must neither block nor call back into the store, but for RefuseRecords.
 type Keeper interface {
 	// Ride may add writes that go along in the entry that is being committed. The keys are the keeper's alone; Get does
 	// not see such a write before it is applied. all asks for everything that waits: a quiet moment, or the end.
@@ -166,6 +167,9 @@ func (s *Store) open() (err error) {
 		return err
 	}
 	if err := s.replay(aside != "", restored); err != nil {
+		return err
+	}
+	if err := errors.Join(syncDir(s.cfg.Dir), syncDir(filepath.Dir(s.cfg.Dir))); err != nil { // what is in them has names now
 		return err
 	}
 	if aside != "" {

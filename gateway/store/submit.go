@@ -112,7 +112,11 @@ func (s *Store) admit(u *Unit) error {
 	if u.Vital || u.Empty() {
 		return nil
 	}
-	if err := s.refusal.now.Load(); err != nil {
+	err := s.refusal.all.Load()
+	if err == nil && len(u.recs) > 0 {
+		err = s.refusal.records.Load()
+	}
+	if err != nil {
 		s.stats.refused.Add(1)
 		return err
 	}
@@ -138,40 +142,63 @@ func (s *Store) waitForRoom() error {
 
 // refusals are the reasons why nothing new is taken.
 type refusals struct {
-	mu  sync.Mutex
-	why map[string]*fault.Error
-	now atomic.Pointer[fault.Error]
+	mu           sync.Mutex
+	why          map[string]reason
+	all, records atomic.Pointer[fault.Error] // what Submit looks at
+}
+
+type reason struct {
+	err     *fault.Error
+	records bool
+}
+
+// any gives one of the reasons, or nil.
+func (r *refusals) any() *fault.Error {
+	if err := r.all.Load(); err != nil {
+		return err
+	}
+	return r.records.Load()
 }
 
 // Refuse makes Submit refuse what is not vital with err, under the name code, or with nil lets it pass again. The
 // condition is also told to Config.Notice.
-func (s *Store) Refuse(code string, err *fault.Error) {
+func (s *Store) Refuse(code string, err *fault.Error) { s.refuse(code, reason{err: err}) }
+
+// RefuseRecords is Refuse for units that hold records: those that only write state pass, since acknowledging is what
+// makes room.
+func (s *Store) RefuseRecords(code string, err *fault.Error) { s.refuse(code, reason{err, true}) }
+
+func (s *Store) refuse(code string, why reason) {
 	r := &s.refusal
 	r.mu.Lock()
-	was := r.why[code]
-	if (was == nil) == (err == nil) && (err == nil || was.Msg == err.Msg) {
-		r.mu.Unlock()
-		return
-	}
-	if r.why == nil {
-		r.why = map[string]*fault.Error{}
-	}
-	if err != nil {
-		r.why[code] = err
-	} else {
-		delete(r.why, code)
-	}
-	var now *fault.Error
-	for _, e := range r.why {
-		now = e
-	}
-	r.now.Store(now)
+	was := r.why[code].err
+	r.setLocked(code, why)
 	r.mu.Unlock()
-	text := ""
-	if err != nil {
-		text = err.Msg
+	switch {
+	case why.err == nil && was != nil:
+		s.notice(code, "")
+	case why.err != nil && (was == nil || was.Msg != why.err.Msg):
+		s.notice(code, why.err.Msg)
 	}
-	s.notice(code, text)
+}
+
+func (r *refusals) setLocked(code string, why reason) {
+	if r.why == nil {
+		r.why = map[string]reason{}
+	}
+	if delete(r.why, code); why.err != nil {
+		r.why[code] = why
+	}
+	var all, records *fault.Error
+	for _, w := range r.why {
+		if w.records {
+			records = w.err
+		} else {
+			all = w.err
+		}
+	}
+	r.all.Store(all)
+	r.records.Store(records)
 }
 
 func (s *Store) notice(code, text string) {
