@@ -56,7 +56,8 @@ type Op struct {
 type Call struct {
 	Op      *Op
 	Request *http.Request
-	Who     any // what Authorize returned
+	Who     any    // what Authorize returned
+	ID      string // of the request, as in the header x-amzn-RequestId
 }
 
 // Context gives the request's context.
@@ -88,7 +89,9 @@ type Server struct {
 	Dialect func(err error) Problem
 	// MaxBody is the largest body in bytes; a larger one is fault.TooLarge.
 	MaxBody int64
-	Log     *slog.Logger // nil: silent
+	// Trace adds the request's id to the body of errors, as traceId.
+	Trace bool
+	Log   *slog.Logger // nil: silent
 }
 
 // Handle makes an operation of a function. T is the input struct.
@@ -158,7 +161,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, id, Problem{Status: http.StatusNotFound, Name: "UnknownOperationException", Message: fmt.Sprintf("%s %s is not served by this gateway", r.Method, r.URL.Path)}, nil)
 		return
 	}
-	out, err := s.answer(op, labels, w, r)
+	out, err := s.answer(op, labels, w, r, id)
 	if err != nil {
 		s.fail(w, r, id, s.Dialect(err), err)
 		return
@@ -181,7 +184,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // answer reads, authorizes and calls.
-func (s *Server) answer(op *Op, labels map[string]string, w http.ResponseWriter, r *http.Request) (any, error) {
+func (s *Server) answer(op *Op, labels map[string]string, w http.ResponseWriter, r *http.Request, id string) (any, error) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, s.MaxBody))
 	if err != nil {
 		if _, ok := err.(*http.MaxBytesError); ok {
@@ -193,7 +196,7 @@ func (s *Server) answer(op *Op, labels map[string]string, w http.ResponseWriter,
 	if err != nil {
 		return nil, err
 	}
-	return op.call(&Call{Op: op, Request: r, Who: who}, labels, body)
+	return op.call(&Call{Op: op, Request: r, Who: who, ID: id}, labels, body)
 }
 
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, id string, p Problem, err error) {
@@ -202,6 +205,9 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, id string, p Probl
 	}
 	w.Header().Set("x-amzn-ErrorType", p.Name)
 	body := map[string]any{"message": p.Message}
+	if s.Trace {
+		body["traceId"] = id
+	}
 	for k, v := range p.Members {
 		body[k] = v
 	}

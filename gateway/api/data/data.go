@@ -1,0 +1,322 @@
+// Package data is the data plane over HTTPS: publishing, shadows and connections, as
+// AWS IoT's API has them.
+//
+// A request takes the same road as a message: a shadow that is updated here tells its
+// subscribers, a message published here meets the rules. Callers are devices with their
+// certificate, judged by their policies, and operators who sign their requests (SigV4,
+// services iotdata and iotdevicegateway). Thing variables have no values here.
+//
+//	h := data.New(data.Deps{Road: road, Shadows: shadows, Room: room, Store: db, Operators: ops, Auth: az, Broker: br, Clock: clk}, data.Config{})
+//
+// Source: botocore's model iot-data/2015-05-28; developer guide, "HTTPS" and "Device
+// Shadow REST API".
+package data
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"tidegate/gateway/api/restjson"
+	"tidegate/gateway/api/sigv4"
+	"tidegate/gateway/authz"
+	"tidegate/gateway/clock"
+	"tidegate/gateway/fault"
+	"tidegate/gateway/mqtt"
+	"tidegate/gateway/mqtt/awstopic"
+	"tidegate/gateway/operators"
+	"tidegate/gateway/policy"
+	"tidegate/gateway/shadow"
+	"tidegate/gateway/store"
+)
+
+// Road carries messages and units; gateway/ingest has it.
+type Road interface {
+	Submit(m mqtt.Message, done func(error))
+	Commit(build func(u *store.Unit, emit func(mqtt.Message)) error, done func(error)) error
+}
+
+// Shadows makes changes of shadows and tells of them; gateway/reserved has it.
+type Shadows interface {
+	Get(u *store.Unit, id shadow.ID, request []byte) (shadow.Answer, error)
+	Update(u *store.Unit, id shadow.ID, request []byte, emit func(mqtt.Message)) (shadow.Change, error)
+	Delete(u *store.Unit, id shadow.ID, request []byte, emit func(mqtt.Message)) (shadow.Answer, error)
+}
+
+// Deps are the rooms behind the door.
+type Deps struct {
+	Road      Road
+	Shadows   Shadows
+	Room      *shadow.Room
+	Store     *store.Store
+	Operators *operators.Operators
+	Auth      *authz.Authz
+	Clock     clock.Clock
+	Log       *slog.Logger // nil: silent
+	// Disconnect ends a client's connection and says whether there was one.
+	Disconnect func(clientID string, withWill bool) bool
+}
+
+// Config bounds the door.
+type Config struct {
+	MaxBody int64 // bytes of a request; 0 means 128 KiB, the largest message
+}
+
+// Data is the door. It is an http.Handler.
+type Data struct {
+	Deps
+	verify sigv4.Verifier
+	server restjson.Server
+}
+
+// services are the signing names the SDKs have used for the data plane.
+var services = []string{"iotdata", "iotdevicegateway", "execute-api"}
+
+// New makes the door.
+func New(d Deps, cfg Config) *Data {
+	if cfg.MaxBody == 0 {
+		cfg.MaxBody = 128 << 10
+	}
+	x := &Data{Deps: d, verify: sigv4.Verifier{Secret: d.Operators.Secret, Now: d.Clock.Now, Trusted: d.Clock.Trusted}}
+	x.server = restjson.Server{Ops: x.ops(), Authorize: x.authenticate, Dialect: dialect, MaxBody: cfg.MaxBody, Trace: true, Log: d.Log}
+	return x
+}
+
+// ServeHTTP answers a request.
+func (d *Data) ServeHTTP(w http.ResponseWriter, r *http.Request) { d.server.ServeHTTP(w, r) }
+
+// Operations lists the names of what is served.
+func (d *Data) Operations() []string {
+	names := make([]string, len(d.server.Ops))
+	for i := range d.server.Ops {
+		names[i] = d.server.Ops[i].Name
+	}
+	return names
+}
+
+// authenticate says who calls: by signature where there is one, else by certificate.
+func (d *Data) authenticate(_ *restjson.Op, r *http.Request, body []byte) (any, error) {
+	if sigv4.Signed(r) {
+		id, err := d.verify.Verify(r, body)
+		if err != nil {
+			return nil, err
+		}
+		if !slices.Contains(services, id.Service) {
+			return nil, fault.Wrap(fault.Unauthorized, sigv4.ErrSignature, "Credential should be scoped to correct service: 'iotdata'.")
+		}
+		name := d.Operators.Name(id.AccessKey)
+		return d.Auth.Operator(name, func() ([]*policy.Document, bool) { return d.Operators.Documents(name) }), nil
+	}
+	var remote netip.Addr
+	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
+		remote, _ = netip.ParseAddr(host)
+	}
+	p, err := d.Auth.Peer(r.TLS, remote)
+	if err != nil {
+		return nil, fault.Wrap(fault.Forbidden, err, "Forbidden")
+	}
+	if p == nil {
+		return nil, fault.Wrap(fault.Unauthorized, sigv4.ErrMissing, "the request has neither a signature nor a client certificate")
+	}
+	return p, nil
+}
+
+// may asks the caller's policies.
+func may(c *restjson.Call, action policy.Action, name string) error {
+	if !c.Who.(*authz.Principal).May(action, name) {
+		return fault.New(fault.Forbidden, "Forbidden")
+	}
+	return nil
+}
+
+type publishIn struct {
+	Topic       string `at:"path,topic"`
+	QoS         int    `at:"query,qos"`
+	Retain      bool   `at:"query,retain"`
+	ContentType string `at:"query,contentType"`
+	Response    string `at:"query,responseTopic"`
+	Expiry      int64  `at:"query,messageExpiry"`
+	User        string `at:"header,x-amz-mqtt5-user-properties"`
+	Format      string `at:"header,x-amz-mqtt5-payload-format-indicator"`
+	Correlation string `at:"header,x-amz-mqtt5-correlation-data"`
+	Payload     []byte `at:"body"`
+}
+
+type shadowIn struct {
+	Thing   string `at:"path,thingName"`
+	Name    string `at:"query,name"`
+	Payload []byte `at:"body"`
+}
+
+// resource is the shadow's part of an ARN.
+func (in *shadowIn) resource() string {
+	if in.Name == "" {
+		return in.Thing
+	}
+	return in.Thing + "/" + in.Name
+}
+
+func (in *shadowIn) id() shadow.ID { return shadow.ID{Thing: in.Thing, Name: in.Name} }
+
+func (d *Data) ops() []restjson.Op {
+	return []restjson.Op{
+		restjson.Handle("Publish", "POST", "/topics/{topic+}", d.publish),
+		restjson.Handle("GetThingShadow", "GET", "/things/{thingName}/shadow", func(c *restjson.Call, in *shadowIn) (any, error) {
+			return d.shadow(c, in, policy.GetThingShadow, func(u *store.Unit, _ func(mqtt.Message)) ([]byte, error) {
+				a, err := d.Shadows.Get(u, in.id(), nil)
+				return a.Body, err
+			})
+		}),
+		restjson.Handle("UpdateThingShadow", "POST", "/things/{thingName}/shadow", func(c *restjson.Call, in *shadowIn) (any, error) {
+			return d.shadow(c, in, policy.UpdateThingShadow, func(u *store.Unit, emit func(mqtt.Message)) ([]byte, error) {
+				a, err := d.Shadows.Update(u, in.id(), in.Payload, emit)
+				return a.Accepted, err
+			})
+		}),
+		restjson.Handle("DeleteThingShadow", "DELETE", "/things/{thingName}/shadow", func(c *restjson.Call, in *shadowIn) (any, error) {
+			return d.shadow(c, in, policy.DeleteThingShadow, func(u *store.Unit, emit func(mqtt.Message)) ([]byte, error) {
+				a, err := d.Shadows.Delete(u, in.id(), nil, emit)
+				return a.Body, err
+			})
+		}),
+		restjson.Handle("ListNamedShadowsForThing", "GET", "/api/things/shadow/ListNamedShadowsForThing/{thingName}", func(c *restjson.Call, in *struct {
+			Thing string `at:"path,thingName"`
+			Token string `at:"query,nextToken"`
+			Size  int    `at:"query,pageSize"`
+		}) (any, error) {
+			if err := may(c, policy.ListNamedShadowsForThing, in.Thing); err != nil {
+				return nil, err
+			}
+			names, next, err := d.Room.List(d.Store, in.Thing, in.Size, in.Token)
+			if err != nil {
+				return nil, err
+			}
+			out := map[string]any{"results": append([]string{}, names...), "timestamp": d.Clock.Now().Unix()}
+			if next != "" {
+				out["nextToken"] = next
+			}
+			return out, nil
+		}),
+		restjson.Handle("GetRetainedMessage", "GET", "/retainedMessage/{topic+}", d.retained),
+		restjson.Handle("ListRetainedMessages", "GET", "/retainedMessage", d.listRetained),
+		restjson.Handle("DeleteConnection", "DELETE", "/connections/{clientId}", func(c *restjson.Call, in *struct {
+			Client string `at:"path,clientId"`
+			NoWill bool   `at:"query,preventWillMessage"`
+		}) (any, error) {
+			if err := may(c, policy.DeleteConnection, in.Client); err != nil {
+				return nil, err
+			}
+			if !d.Disconnect(in.Client, !in.NoWill) {
+				return nil, fault.New(fault.NotFound, "the client %s is not connected", in.Client)
+			}
+			return nil, nil
+		}),
+	}
+}
+
+// shadow authorizes a request, commits what it does, and answers when that is on the
+// disk.
+func (d *Data) shadow(c *restjson.Call, in *shadowIn, action policy.Action, do func(u *store.Unit, emit func(mqtt.Message)) ([]byte, error)) (any, error) {
+	if err := may(c, action, in.resource()); err != nil {
+		return nil, err
+	}
+	var body []byte
+	done := make(chan error, 1)
+	err := d.Road.Commit(func(u *store.Unit, emit func(mqtt.Message)) (err error) {
+		body, err = do(u, emit)
+		return err
+	}, func(err error) { done <- err })
+	if err == nil {
+		err = <-done
+	}
+	if err != nil {
+		return nil, err
+	}
+	return restjson.Raw{Header: http.Header{"Content-Type": {"application/json"}}, Body: body}, nil
+}
+
+// publish sends a message down the road and answers when it is kept.
+func (d *Data) publish(c *restjson.Call, in *publishIn) (any, error) {
+	p := c.Who.(*authz.Principal)
+	m, err := in.message(p.Name())
+	if err != nil {
+		return nil, err
+	}
+	if !d.Auth.MayPublish(p, m.Topic, m.Retain) || strings.HasPrefix(m.Topic, "$") && !awstopic.MayPublish(m.Topic) {
+		return nil, fault.New(fault.Forbidden, "Forbidden")
+	}
+	done := make(chan error, 1)
+	d.Road.Submit(m, func(err error) { done <- err })
+	if err := <-done; err != nil {
+		return nil, err
+	}
+	return map[string]string{"message": "OK", "traceId": c.ID}, nil
+}
+
+// message makes the message a request asks for.
+func (in *publishIn) message(principal string) (mqtt.Message, error) {
+	m := mqtt.Message{Topic: in.Topic, Payload: in.Payload, Retain: in.Retain, Origin: mqtt.REST, Principal: principal}
+	if in.QoS < 0 || in.QoS > 1 {
+		return m, fault.New(fault.Invalid, "qos is 0 or 1")
+	}
+	m.QoS = byte(in.QoS)
+	m.Props.ContentType, m.Props.ResponseTopic = in.ContentType, in.Response
+	if in.Expiry < 0 || in.Expiry > 1<<32-1 {
+		return m, fault.New(fault.Invalid, "messageExpiry is a number of seconds below 2^32")
+	}
+	m.Props.Expiry, m.Props.HasExpiry = uint32(in.Expiry), in.Expiry > 0
+	switch in.Format {
+	case "":
+	case "UNSPECIFIED_BYTES", "UTF8_DATA":
+		m.Props.HasFormat = true
+		if in.Format == "UTF8_DATA" {
+			m.Props.Format = 1
+		}
+	default:
+		return m, fault.New(fault.Invalid, "the payload format indicator is UNSPECIFIED_BYTES or UTF8_DATA")
+	}
+	if in.Correlation != "" {
+		b, err := base64.StdEncoding.DecodeString(in.Correlation)
+		if err != nil {
+			return m, fault.New(fault.Invalid, "the correlation data is not base64")
+		}
+		m.Props.Correlation = b
+	}
+	if in.User != "" {
+		props, err := userProps(in.User)
+		if err != nil {
+			return m, err
+		}
+		m.Props.User = props
+	}
+	return m, m.Check()
+}
+
+// userProps reads user properties: base64 of a JSON array of objects with one pair each.
+func userProps(header string) ([]mqtt.UserProp, error) {
+	bad := fault.New(fault.Invalid, "the user properties are not base64 of a JSON array of objects with one text each")
+	b, err := base64.StdEncoding.DecodeString(header)
+	if err != nil {
+		return nil, bad
+	}
+	var list []map[string]string
+	if json.Unmarshal(b, &list) != nil {
+		return nil, bad
+	}
+	var out []mqtt.UserProp
+	for i, pair := range list {
+		if len(pair) != 1 {
+			return nil, fault.Wrap(fault.Invalid, bad, "user property %s has not one pair", strconv.Itoa(i))
+		}
+		for k, v := range pair {
+			out = append(out, mqtt.UserProp{Key: k, Value: v})
+		}
+	}
+	return out, nil
+}
