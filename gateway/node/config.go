@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"tidegate/devices/bridge"
 	"tidegate/devices/manager"
 	"tidegate/gateway/broker"
 	"tidegate/gateway/journal"
@@ -45,6 +46,7 @@ type Config struct {
 	Broker    broker.Config   `yaml:"broker"`
 	Rules     rules.Config    `yaml:"rules"`
 	Devices   manager.Config  `yaml:"devices"`
+	Telemetry bridge.Config   `yaml:"telemetry"`
 	Upstreams []uplink.Config `yaml:"upstreams"`
 
 	file string // the configuration file that was read, empty for none
@@ -114,7 +116,7 @@ func DefaultConfig(dev bool) Config {
 		Dev: dev, Data: "/var/lib/tidegate", Account: AccountConfig{ID: "000000000000", Region: "local-1"}, Log: logs.DefaultConfig(), Memory: DefaultMemoryConfig(),
 		Listen: ListenConfig{MQTT: off, WS: off, MQTTS: "0.0.0.0:8883", HTTPS: "0.0.0.0:8443", Metrics: "127.0.0.1:9464"},
 		Limits: LimitsConfig{broker.DefaultLimits(), shadow.DefaultLimits()}, Store: store.DefaultConfig(""), Journal: journal.DefaultConfig(), Broker: broker.DefaultConfig(),
-		Devices: manager.DefaultConfig(),
+		Devices: manager.DefaultConfig(), Telemetry: bridge.DefaultConfig(),
 	}
 	if dev {
 		c.Data, c.Listen.MQTT, c.Listen.WS = "data", "127.0.0.1:1883", "127.0.0.1:8083"
@@ -205,6 +207,7 @@ func (c *Config) validate(s *settings) {
 	s.check("", c.Journal.Validate())
 	s.check("rules", c.Rules.Validate())
 	s.check("devices", c.Devices.Validate())
+	s.check("telemetry", c.Telemetry.Validate())
 	names := map[string]int{}
 	for i, u := range c.Upstreams {
 		path := fmt.Sprintf("upstreams[%d]", i)

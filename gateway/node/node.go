@@ -20,6 +20,7 @@ import (
 	"reflect"
 	"slices"
 
+	"tidegate/devices/bridge"
 	"tidegate/devices/manager"
 	"tidegate/gateway/broker"
 	"tidegate/gateway/clock"
@@ -122,8 +123,16 @@ func Build(cfg Config, d Deps) (_ *Node, err error) {
 		return nil, err
 	}
 
+	readings := bridge.New(bridge.Deps{Devices: n.manager, Submit: road.Submit, Watch: n.broker.Watch, Health: hp, Clock: d.Clock, Log: d.Log,
+		Shadow: func(thing string) (shadow.Document, bool, error) {
+			return shadows.Load(n.store, shadow.ID{Thing: thing})
+		},
+	}, cfg.Telemetry)
+	lifecycle := reserved.NewLifecycle(road.Submit)
+	n.broker.OnEvent(lifecycle.Note)
+
 	set := metrics.New()
-	for _, room := range []interface{ Metrics(*metrics.Set) }{n.broker, engine, road, n.manager} {
+	for _, room := range []interface{ Metrics(*metrics.Set) }{n.broker, engine, road, n.manager, readings, lifecycle} {
 		room.Metrics(set)
 	}
 	for _, uc := range cfg.Upstreams {
@@ -146,6 +155,8 @@ func Build(cfg Config, d Deps) (_ *Node, err error) {
 	g.Add("store", n.store.Run)
 	g.Add("upstream cursors", n.createCursors) // before anything is accepted that they want
 	g.Add("broker", n.broker.Run)
+	g.Add("lifecycle events", lifecycle.Run)
+	g.Add("bridge", readings.Run)
 	g.Add("devices", n.manager.Run) // on stop: outputs go to their safe state
 	g.Add("doors", n.ports.Doors(map[string]func(net.Conn){
 		"mqtt": func(nc net.Conn) { n.broker.Serve(broker.Plain(nc), broker.Via{Listener: "mqtt"}) },
