@@ -172,20 +172,21 @@ func (u *Uplink) Run(ctx context.Context, ready func()) error {
 	code := "upstream-down/" + u.cfg.Name
 	defer u.Health.Clear(code)
 	for failures := 0; ; {
-		began := u.Clock.Now()
+		var upAt time.Time // when this session came up
 		sentBefore := u.sent.Load()
 		u.set(Connecting, nil)
 		err := u.session(ctx, func() {
 			u.Health.Clear(code)
 			u.Log.Info("upstream is up", logs.Attempt, failures+1, "lag", u.lag())
 			u.set(Up, nil)
+			upAt = u.Clock.Now()
 		})
 		if ctx.Err() != nil {
 			u.set(Waiting, nil)
 			return nil
 		}
-		if u.sent.Load() > sentBefore || u.Clock.Now().Sub(began) > u.cfg.BackoffMax {
-			failures = 0
+		if u.sent.Load() > sentBefore || !upAt.IsZero() && u.Clock.Now().Sub(upAt) > u.cfg.BackoffMax {
+			failures = 0 // it has been of use, so this is not the same trouble going on
 		}
 		failures++
 		if failures&(failures-1) == 0 { // on change and then rarely; health shows what lasts

@@ -1,9 +1,11 @@
 package uplink_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,6 +14,7 @@ import (
 	"time"
 
 	"tidegate/gateway/clock"
+	"tidegate/gateway/clock/clocktest"
 	"tidegate/gateway/fault"
 	"tidegate/gateway/health"
 	"tidegate/gateway/journal"
@@ -301,6 +304,48 @@ func TestABlackHoleIsNoticed(t *testing.T) {
 	p.BlackHole(false)
 	e.until("p", "99")
 	e.check("p", 100)
+}
+
+// A handshake that takes longer than the longest pause is not a session that was of
+// use: the pauses must go on growing. (They once began anew after every such attempt.)
+func TestSlowFailuresBackOffLikeQuickOnes(t *testing.T) {
+	h := newHouse(t)
+	clk := clocktest.New(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
+	var log bytes.Buffer
+	ctx, cancel := context.WithCancel(t.Context())
+	dials := 0
+	u, err := uplink.New(uplink.Config{Name: "up", URL: "mqtt://h", Up: []uplink.Route{{Filter: "#"}}}, uplink.Deps{
+		Log: logs.New(&log, logs.DefaultConfig()), Clock: clk, Health: h.hp, Store: h.db, Journal: h.jr, Submit: h.submit,
+		Jitter: func() float64 { return 0 },
+		Dial: func(context.Context, string, string) (net.Conn, error) {
+			clk.Advance(2 * time.Minute)
+			if dials++; dials == 5 {
+				cancel()
+			}
+			return nil, errors.New("no answer")
+		}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pauses sync.WaitGroup
+	pauses.Go(func() { // ends every pause soon after it has begun
+		for ; ctx.Err() == nil; time.Sleep(time.Millisecond) {
+			if clk.Waiting() > 0 {
+				clk.Advance(2 * time.Minute)
+			}
+		}
+	})
+	err = u.Run(ctx, func() {})
+	cancel()
+	pauses.Wait()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"attempt=1\n", "attempt=2\n", "attempt=4\n"} {
+		if strings.Count(log.String(), want) != 1 {
+			t.Errorf("%q is not there once in\n%s", want, log.String())
+		}
+	}
 }
 
 func TestMessagesComeDownAndAreKeptBeforeTheyAreAcknowledged(t *testing.T) {
