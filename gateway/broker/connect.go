@@ -255,6 +255,7 @@ func (b *Broker) commitSession(s *client, rec *session.Record, old *client, w *s
 	}
 	var cur *journal.Cursor
 	err := b.db.Wait(func(u *store.Unit) error {
+		u.Vital = old != nil // who comes back for what is kept, or gives it up, makes room
 		if discard {
 			session.Delete(u, old.id, old.marks())
 			b.jr.Drop(u, old.rec.Cursor)
