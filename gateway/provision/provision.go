@@ -1,11 +1,12 @@
 // Package provision makes certificates and things out of templates.
 //
 // A template names a thing, a certificate and policies and leaves places for
-// what differs from device to device ([ParseTemplate], [Template.Resolve]). The
-// package knows the language of templates; the facts it leads to are kept by
-// gateway/registry.
+// what differs from device to device ([ParseTemplate], [Template.Resolve]). What a
+// resolved template asks for is carried out in one transaction of the registry
+// ([Register]): all of it or nothing. The package keeps nothing itself.
 //
 //	t, err := provision.ParseTemplate(body)
 //	r, err := t.Resolve(map[string]string{"Serial": "77"}, false)
-//	r.Resources["thing"].Properties["ThingName"] // "gh-77"
+//	out, err := provision.Register(reg, "operator/ada", id, r)
+//	out.Thing // "gh-77"
 package provision

@@ -208,3 +208,12 @@ func expect(expected, have int64, name string) error {
 // Registry gives the registry the transaction is of, for names and ARNs. Its
 // readers must not be called within a transaction.
 func (tx *Tx) Registry() *Registry { return tx.r }
+
+// Thing gives a thing as it stands within the transaction.
+func (tx *Tx) Thing(name string) (*Thing, error) { return tx.r.thing(name) }
+
+// Certificate gives a certificate as it stands within the transaction.
+func (tx *Tx) Certificate(id string) (*Certificate, error) { return tx.r.certificate(id) }
+
+// Policy gives a policy as it stands within the transaction.
+func (tx *Tx) Policy(name string) (*Policy, error) { return tx.r.policy(name) }

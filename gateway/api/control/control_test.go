@@ -381,6 +381,24 @@ func TestBillingTagsAndSettings(t *testing.T) {
 	}
 }
 
+func TestRegisterThing(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	body := func(template string, parameters string) string {
+		b, _ := json.Marshal(template)
+		return `{"templateBody":` + string(b) + `,"parameters":` + parameters + `}`
+	}
+	const template = `{"Parameters":{"N":{"Type":"String"}},"Resources":{"thing":{"Type":"AWS::IoT::Thing","Properties":{"ThingName":{"Ref":"N"},"AttributePayload":{"a":"%s"}},"OverrideSettings":{"AttributePayload":"FAIL"}}}}`
+	got := r.ok("POST", "/things", body(fmt.Sprintf(template, "1"), `{"N":"pump"}`))
+	if fmt.Sprint(got.body["resourceArns"]) != "map[thing:arn:aws:iot:local-1:000000000000:thing/pump]" {
+		t.Errorf("got %v", got.body)
+	}
+	r.fails(409, "ConflictingResourceUpdateException", "POST", "/things", body(fmt.Sprintf(template, "2"), `{"N":"pump"}`))
+	r.fails(400, "InvalidRequestException", "POST", "/things", body(fmt.Sprintf(template, "1"), `{}`))
+	r.fails(400, "InvalidRequestException", "POST", "/things", body(`{}`, `{}`))
+	r.fails(400, "ResourceRegistrationFailureException", "POST", "/things", body(`{"Resources":{"t":{"Type":"AWS::IoT::Thing","Properties":{"ThingName":"x","ThingTypeName":"none"}}}}`, `{}`))
+}
+
 func TestWhoMayCall(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
