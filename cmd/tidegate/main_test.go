@@ -143,7 +143,7 @@ func TestVersionAndCompletion(t *testing.T) {
 func TestAGatewayIsRunAskedAndDrained(t *testing.T) {
 	dir := t.TempDir()
 	config := filepath.Join(dir, "c.yaml")
-	if err := os.WriteFile(config, []byte("upstreams:\n- {name: site7, url: mqtt://127.0.0.1:1, up: [{filter: dt/#}]}\n"), 0o600); err != nil {
+	if err := os.WriteFile(config, []byte("upstreams:\n- {name: site7, url: mqtt://127.0.0.1:1, up: [{filter: own/#}]}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	data := filepath.Join(dir, "data")
@@ -177,18 +177,18 @@ func TestAGatewayIsRunAskedAndDrained(t *testing.T) {
 	}
 
 	// what the upstream wants is in the journal
-	if code, _, errOut := call(t, "from stdin", "pub", "dt/a", "--qos", "1", "--data", data); code != 0 {
+	if code, _, errOut := call(t, "from stdin", "pub", "own/a", "--qos", "1", "--data", data); code != 0 {
 		t.Fatalf("exit %d, %s", code, errOut)
 	}
-	if code, _, errOut := call(t, "", "pub", "dt/b", "-q1", "-m", "two", "--data", data); code != 0 {
+	if code, _, errOut := call(t, "", "pub", "own/b", "-q1", "-m", "two", "--data", data); code != 0 {
 		t.Fatalf("exit %d, %s", code, errOut)
 	}
-	code, out, errOut = call(t, "", "tail", "dt/#", "--since", "1h", "-n", "2", "--data", data)
-	if lines := strings.Split(out, "\n"); code != 0 || len(lines) != 3 || !strings.HasSuffix(lines[0], " dt/a from stdin") || !strings.HasSuffix(lines[1], " dt/b two") {
+	code, out, errOut = call(t, "", "tail", "own/#", "--since", "1h", "-n", "2", "--data", data)
+	if lines := strings.Split(out, "\n"); code != 0 || len(lines) != 3 || !strings.HasSuffix(lines[0], " own/a from stdin") || !strings.HasSuffix(lines[1], " own/b two") {
 		t.Errorf("exit %d, %q, %s", code, out, errOut)
 	}
 	var m localclient.Message
-	if code, out, _ := call(t, "", "tail", "dt/b", "--since", "1d", "-n", "1", "--json", "--data", data); code != 0 || json.Unmarshal([]byte(out), &m) != nil || m.Payload != "two" || m.QoS != 1 {
+	if code, out, _ := call(t, "", "tail", "own/b", "--since", "1d", "-n", "1", "--json", "--data", data); code != 0 || json.Unmarshal([]byte(out), &m) != nil || m.Payload != "two" || m.QoS != 1 {
 		t.Errorf("exit %d, %q", code, out)
 	}
 	if code, _, errOut := call(t, "", "pub", "a/#", "-m", "x", "--data", data); code != 1 || errOut != "tidegate: the topic contains a wildcard\n" {
@@ -208,7 +208,7 @@ func TestAGatewayIsRunAskedAndDrained(t *testing.T) {
 
 	// and what was in the journal is still there
 	_, stop = start(t, data, "--config", config)
-	if code, out, _ := call(t, "", "tail", "dt/+", "--since", "1h", "-n", "2", "--data", data); code != 0 || !strings.Contains(out, "dt/a from stdin") || !strings.Contains(out, "dt/b two") {
+	if code, out, _ := call(t, "", "tail", "own/+", "--since", "1h", "-n", "2", "--data", data); code != 0 || !strings.Contains(out, "own/a from stdin") || !strings.Contains(out, "own/b two") {
 		t.Errorf("after a restart: exit %d, %q", code, out)
 	}
 	if code, _, errOut := call(t, "", "upstream", "rm", "site7", "--yes", "--data", data); code != 1 || !strings.Contains(errOut, "is configured") {
