@@ -106,7 +106,9 @@ func TestDamagedFiles(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			used := len(strings.TrimRight(string(b), "\x00")) // a flip in the empty part proves nothing
+			// A flip in the empty part proves nothing, and one in the very last entry of any log looks like an entry that was
+			// never finished.
+			used := len(strings.TrimRight(string(b), "\x00")) - 64<<10
 			at := rnd.IntN(max(1, used))
 			b[at] ^= 1 << rnd.IntN(8)
 			if err := os.WriteFile(file, b, 0o600); err != nil {

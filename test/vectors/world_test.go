@@ -1,19 +1,25 @@
 package vectors_test
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/url"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"tidegate/gateway/clock/clocktest"
 	"tidegate/gateway/fault"
+	"tidegate/gateway/jobs"
 	"tidegate/gateway/mqtt"
 	"tidegate/gateway/mqtt/awstopic"
+	"tidegate/gateway/registry"
 	"tidegate/gateway/reserved"
 	"tidegate/gateway/shadow"
 	"tidegate/gateway/store"
@@ -77,9 +83,11 @@ type world struct {
 	topics  *reserved.Topics
 	shadows *reserved.Shadows
 	room    *shadow.Room
-	things  map[string]bool
+	reg     *registry.Registry
+	jobs    *reserved.Jobs
 	wills   map[string]mqtt.Message
-	seen    []mqtt.Message // what the step at hand has caused
+	subs    map[string][]string // filters by client
+	seen    []mqtt.Message      // what the step at hand has caused
 }
 
 func newWorld(t *testing.T) *world {
@@ -92,10 +100,30 @@ func newWorld(t *testing.T) *world {
 	}
 	db.Start()
 	t.Cleanup(func() { _ = db.Close() })
+	reg, err := registry.Open(db, clk, registry.DefaultConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := slog.New(slog.DiscardHandler)
+	fleet := reserved.Fleet{Registry: reg}
+	jobRoom, err := jobs.Open(jobs.Deps{Store: db, Clock: clk, Fleet: fleet, Base: reg.Base(), Limits: jobs.DefaultLimits(), Events: fleet.Events})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fleet.Watch(jobRoom.Changed)
 	room := shadow.New(clk, shadow.DefaultLimits())
-	w := &world{db: db, clk: clk, topics: reserved.New(), room: room, things: map[string]bool{}, wills: map[string]mqtt.Message{}}
-	w.shadows = reserved.NewShadows(room, clk, slog.New(slog.DiscardHandler))
+	w := &world{db: db, clk: clk, topics: reserved.New(), room: room, reg: reg, wills: map[string]mqtt.Message{}, subs: map[string][]string{}}
+	w.shadows = reserved.NewShadows(room, clk, log)
 	w.topics.Serve(awstopic.Shadow, w.shadows.Handle)
+	w.jobs = reserved.NewJobs(jobRoom, db, clk, log)
+	w.jobs.OnCommit(func(build func(u *store.Unit, emit func(mqtt.Message)) error, done func(error)) error {
+		if err := w.commit(build); err != nil {
+			return err
+		}
+		done(nil)
+		return nil
+	})
+	w.topics.Serve(awstopic.Jobs, w.jobs.Handle)
 	return w
 }
 
@@ -134,6 +162,9 @@ func (w *world) play(steps []step) error {
 func (w *world) step(s *step) error {
 	w.seen = nil
 	got, err := w.stimulate(s)
+	if err == nil {
+		err = w.jobs.Work(context.Background())
+	}
 	if err != nil {
 		return err
 	}
@@ -157,7 +188,28 @@ func (w *world) step(s *step) error {
 			return fmt.Errorf("%s must not be published: %s", topic, w.seen[i].Payload)
 		}
 	}
+	for _, d := range s.ExpectDeliveries {
+		if n := w.delivered(d.ClientID, d.Topic); n != 1 {
+			return fmt.Errorf("%s got %s %d times, want once", d.ClientID, d.Topic, n)
+		}
+	}
+	for _, d := range s.ExpectNoDelivery {
+		if w.delivered(d.ClientID, d.Topic) > 0 {
+			return fmt.Errorf("%s must not get %s", d.ClientID, d.Topic)
+		}
+	}
 	return nil
+}
+
+// delivered counts the messages on topic that a client was given.
+func (w *world) delivered(client, topic string) (n int) {
+	for _, m := range w.seen {
+		subscribed := slices.ContainsFunc(w.subs[client], func(f string) bool { return mqtt.Match(f, m.Topic) })
+		if m.Topic == topic && (m.To == client || m.To == "" && subscribed) {
+			n++
+		}
+	}
+	return n
 }
 
 // published says why no message seen is the one wanted.
@@ -211,7 +263,16 @@ func (w *world) stimulate(s *step) (response, error) {
 		if s.MQTT.PayloadText != nil {
 			payload = []byte(*s.MQTT.PayloadText)
 		}
-		return response{}, w.publish(mqtt.Message{Topic: s.MQTT.Topic, Payload: payload, QoS: 1, From: s.MQTT.ClientID})
+		client := s.MQTT.ClientID
+		if client == "" {
+			client = "pump1"
+		}
+		if s.MQTT.Subscribed == nil || *s.MQTT.Subscribed {
+			w.subs[client] = []string{"$aws/things/" + client + "/jobs/#"}
+		} else {
+			delete(w.subs, client)
+		}
+		return response{}, w.publish(mqtt.Message{Topic: s.MQTT.Topic, Payload: payload, QoS: 1, From: client})
 	case s.REST != nil:
 		body := []byte(s.REST.Body)
 		if s.REST.BodyText != nil {
@@ -224,6 +285,12 @@ func (w *world) stimulate(s *step) (response, error) {
 		if will := s.Connect.Will; will != nil {
 			w.wills[s.Connect.ClientID] = mqtt.Message{Topic: will.Topic, Payload: will.Payload, QoS: 1, From: s.Connect.ClientID, Origin: mqtt.Will}
 		}
+		if sub := s.Subscribe; sub != nil {
+			w.subs[sub.ClientID] = append(w.subs[sub.ClientID], sub.Filter)
+		}
+		return response{}, nil
+	case s.Subscribe != nil:
+		w.subs[s.Subscribe.ClientID] = append(w.subs[s.Subscribe.ClientID], s.Subscribe.Filter)
 		return response{}, nil
 	case s.DropConnection != "":
 		if m, ok := w.wills[s.DropConnection]; ok {
@@ -239,19 +306,91 @@ func (w *world) stimulate(s *step) (response, error) {
 
 // control serves the operations of the control plane that sequences use.
 func (w *world) control(op string, input json.RawMessage) (response, error) {
-	var in struct{ ThingName string }
-	if err := json.Unmarshal(input, &in); err != nil {
+	input = thingARN.ReplaceAllFunc(input, func(b []byte) []byte {
+		return []byte(w.reg.ARN("thing", string(thingARN.FindSubmatch(b)[1])))
+	})
+	input = groupARN.ReplaceAllFunc(input, func(b []byte) []byte {
+		return []byte(w.reg.ARN("thinggroup", string(groupARN.FindSubmatch(b)[1])))
+	})
+	answer, err := any(nil), error(nil)
+	if slices.Contains(w.jobs.Operations(), op) {
+		answer, err = w.jobs.Call(op, input)
+	} else {
+		err = w.registryCall(op, input)
+	}
+	if errors.Is(err, errors.ErrUnsupported) {
 		return response{}, err
 	}
-	switch op {
-	case "CreateThing":
-		w.things[in.ThingName] = true
-	case "DeleteThing":
-		delete(w.things, in.ThingName)
-	default:
-		return response{}, fmt.Errorf("operation %s is unknown to this runner", op)
+	if err != nil {
+		return controlRefusal(err), nil
 	}
-	return response{status: 200}, nil
+	if answer == nil {
+		return response{status: 200, body: []byte("{}")}, nil
+	}
+	b, err := json.Marshal(answer)
+	return response{status: 200, body: b}, err
+}
+
+var (
+	thingARN = regexp.MustCompile(`\{thingArn:([^}]*)\}`)
+	groupARN = regexp.MustCompile(`\{(?:thingGroupArn|groupArn):([^}]*)\}`)
+)
+
+// registryCall serves what sequences want of the registry.
+func (w *world) registryCall(op string, input json.RawMessage) error {
+	var in struct {
+		ThingName, ThingGroupName, QueryString string
+		EventConfigurations                    json.RawMessage
+	}
+	if err := json.Unmarshal(input, &in); err != nil {
+		return err
+	}
+	return w.reg.Do("test", func(tx *registry.Tx) error {
+		var err error
+		switch op {
+		case "CreateThing":
+			_, err = tx.CreateThing(registry.ThingInput{Name: in.ThingName})
+		case "DeleteThing":
+			err = tx.DeleteThing(in.ThingName, 0)
+		case "CreateThingGroup", "CreateDynamicThingGroup":
+			_, err = tx.CreateGroup(registry.GroupInput{Name: in.ThingGroupName, Query: in.QueryString})
+		case "DeleteThingGroup":
+			err = tx.DeleteGroup(in.ThingGroupName, false, 0)
+		case "AddThingToThingGroup":
+			err = tx.AddToGroup(in.ThingName, in.ThingGroupName)
+		case "RemoveThingFromThingGroup":
+			err = tx.RemoveFromGroup(in.ThingName, in.ThingGroupName)
+		case "UpdateEventConfigurations":
+			tx.Set(reserved.EventSetting, in.EventConfigurations)
+		default:
+			err = fmt.Errorf("operation %s: %w", op, errors.ErrUnsupported)
+		}
+		return err
+	})
+}
+
+// controlRefusal is an error as the control plane shows it (spec/jobs.md §5).
+func controlRefusal(err error) response {
+	r := response{status: 500, errorType: "InternalFailureException"}
+	switch fault.Of(err) {
+	case fault.Invalid:
+		r = response{status: 400, errorType: "InvalidRequestException"}
+	case fault.NotFound:
+		r = response{status: 404, errorType: "ResourceNotFoundException"}
+	case fault.Exists:
+		r = response{status: 409, errorType: "ResourceAlreadyExistsException"}
+	case fault.LimitExceeded:
+		r = response{status: 410, errorType: "LimitExceededException"}
+	case fault.Conflict:
+		r = response{status: 409, errorType: "ConflictException"}
+		if errors.Is(err, jobs.ErrTransition) {
+			r.errorType = "InvalidStateTransitionException"
+		} else if errors.Is(err, jobs.ErrVersion) {
+			r.errorType = "VersionConflictException"
+		}
+	}
+	r.body, _ = json.Marshal(map[string]string{"message": fault.Message(err)})
+	return r
 }
 
 // rest serves the data plane calls that sequences use.
@@ -261,6 +400,9 @@ func (w *world) rest(method, path string, body []byte) (response, error) {
 		return response{}, err
 	}
 	q := u.Query()
+	if thing, job, ok := jobPath(u.Path); ok {
+		return w.jobRest(method, thing, job, q, body)
+	}
 	if thing, ok := strings.CutPrefix(u.Path, "/api/things/shadow/ListNamedShadowsForThing/"); ok && method == "GET" {
 		size := 0
 		_, _ = fmt.Sscan(q.Get("pageSize"), &size)
@@ -322,4 +464,40 @@ func refusal(err error) response {
 	}
 	r.body, _ = json.Marshal(map[string]string{"message": fault.Message(err)})
 	return r
+}
+
+// jobPath takes a path of the jobs data plane apart; job is empty for the list.
+func jobPath(path string) (thing, job string, ok bool) {
+	rest, ok := strings.CutPrefix(path, "/things/")
+	thing, rest, ok2 := strings.Cut(rest, "/jobs")
+	return thing, strings.TrimPrefix(rest, "/"), ok && ok2
+}
+
+// jobRest serves the jobs data plane (spec/jobs.md §4).
+func (w *world) jobRest(method, thing, job string, q url.Values, body []byte) (response, error) {
+	var out []byte
+	var err error
+	switch {
+	case method == "GET" && job == "":
+		out, err = w.jobs.Pending(thing)
+	case method == "PUT" && job == jobs.Next:
+		out, err = w.jobs.StartNext(thing, body)
+	case method == "GET":
+		n, _ := strconv.ParseInt(q.Get("executionNumber"), 10, 64)
+		out, err = w.jobs.Describe(thing, job, jobs.DescribeRequest{Number: n, Document: q.Get("includeJobDocument") != "false"})
+	case method == "POST":
+		out, err = w.jobs.Update(thing, job, body)
+	default:
+		return response{}, fmt.Errorf("%s %s is unknown to this runner", method, thing)
+	}
+	if err != nil {
+		r := controlRefusal(err)
+		if errors.Is(err, jobs.ErrTerminal) {
+			r.status, r.errorType = 410, "TerminalStateException"
+		} else if errors.Is(err, jobs.ErrVersion) {
+			r.errorType = "InvalidStateTransitionException"
+		}
+		return r, nil
+	}
+	return response{status: 200, body: out}, nil
 }
