@@ -167,6 +167,7 @@ func (s *client) settle() {
 	low := s.low()
 	switch {
 	case low == s.pinned:
+		return
 	case low == 0:
 		s.cursor.Float()
 	case s.pinned == 0:

@@ -13,7 +13,7 @@ import (
 const bigOutput = 4096
 
 // keepOutput is the largest output buffer that goes back to the pool.
-const keepOutput = 256 << 10
+const keepOutput = 1 << 20
 
 var outputs sync.Pool
 

@@ -114,6 +114,11 @@ func Handshake(nc net.Conn, o Options) (c *Conn, sessionPresent bool, err error)
 	return nil, false, err
 }
 
+// Over gives a client over nc that has sent nothing yet: for tests that write their own CONNECT.
+func Over(nc net.Conn, v5 bool) *Conn {
+	return &Conn{Conn: nc, V5: v5, buf: make([]byte, 256<<10)}
+}
+
 // AppendConnect appends a CONNECT packet.
 func AppendConnect(b []byte, o Options) []byte {
 	body := appendString(nil, "MQTT")
