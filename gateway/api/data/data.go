@@ -84,12 +84,15 @@ func New(d Deps, cfg Config) *Data {
 		cfg.MaxBody = 128 << 10
 	}
 	x := &Data{Deps: d, verify: sigv4.Verifier{Secret: d.Operators.Secret, Now: d.Clock.Now, Trusted: d.Clock.Trusted}}
-	x.server = restjson.Server{Ops: x.ops(), Authorize: x.authenticate, Dialect: dialect, MaxBody: cfg.MaxBody, Trace: true, Log: d.Log}
+	x.server = restjson.Server{Ops: x.ops(), Authorize: x.authenticate, Dialect: dialect, MaxBody: cfg.MaxBody, Trace: true, WrongMethod: "MethodNotAllowedException", Log: d.Log}
 	return x
 }
 
 // ServeHTTP answers a request.
 func (d *Data) ServeHTTP(w http.ResponseWriter, r *http.Request) { d.server.ServeHTTP(w, r) }
+
+// Serves says whether the request is one for the data plane, by its path.
+func (d *Data) Serves(r *http.Request) bool { return d.server.Serves(r) }
 
 // Operations lists the names of what is served.
 func (d *Data) Operations() []string {

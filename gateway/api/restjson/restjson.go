@@ -91,13 +91,16 @@ type Server struct {
 	MaxBody int64
 	// Trace adds the request's id to the body of errors, as traceId.
 	Trace bool
-	Log   *slog.Logger // nil: silent
+	// WrongMethod is the error of a path that is served with another method. Empty: such
+	// a request is an unknown operation like any other.
+	WrongMethod string
+	Log         *slog.Logger // nil: silent
 }
 
 // Handle makes an operation of a function. T is the input struct.
 func Handle[T any](name, method, path string, do func(c *Call, in *T) (any, error)) Op {
 	fields := fieldsOf(reflect.TypeFor[T](), name)
-	return Op{Name: name, Method: method, Path: path, segments: split(path),
+	return Op{Name: name, Method: method, Path: path, segments: split(strings.TrimSuffix(path, "/")),
 		call: func(c *Call, labels map[string]string, body []byte) (any, error) {
 			in := new(T)
 			if err := decode(reflect.ValueOf(in).Elem(), fields, c.Request, labels, body); err != nil {
@@ -107,7 +110,18 @@ func Handle[T any](name, method, path string, do func(c *Call, in *T) (any, erro
 		}}
 }
 
-func split(path string) []string { return strings.Split(strings.Trim(path, "/"), "/") }
+func split(path string) []string { return strings.Split(strings.TrimPrefix(path, "/"), "/") }
+
+// Serves says whether there is an operation for the path of r, with whatever method.
+func (s *Server) Serves(r *http.Request) bool {
+	segments := split(r.URL.EscapedPath())
+	for i := range s.Ops {
+		if _, _, ok := s.Ops[i].match(segments); ok {
+			return true
+		}
+	}
+	return false
+}
 
 // find looks for the operation of a request. A literal segment is preferred to a
 // label: POST /things/x before POST /{a}/{b}.
@@ -128,6 +142,9 @@ func (s *Server) find(r *http.Request) (best *Op, labels map[string]string) {
 
 func (o *Op) match(segments []string) (labels map[string]string, literals int, ok bool) {
 	labels = map[string]string{}
+	if n := len(segments); n == len(o.segments)+1 && segments[n-1] == "" && !strings.HasSuffix(o.segments[n-2], "+}") {
+		segments = segments[:n-1] // a slash at the end says nothing, but in a topic it does
+	}
 	for i, want := range o.segments {
 		if name, ok := strings.CutSuffix(want, "+}"); ok && i < len(segments) {
 			v, err := url.PathUnescape(strings.Join(segments[i:], "/"))
@@ -157,6 +174,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	id := requestID()
 	w.Header().Set("x-amzn-RequestId", id)
 	op, labels := s.find(r)
+	if op == nil && s.WrongMethod != "" && s.Serves(r) {
+		s.fail(w, r, id, Problem{Status: http.StatusMethodNotAllowed, Name: s.WrongMethod, Message: fmt.Sprintf("%s is not for %s", r.Method, r.URL.Path)}, nil)
+		return
+	}
 	if op == nil {
 		s.fail(w, r, id, Problem{Status: http.StatusNotFound, Name: "UnknownOperationException", Message: fmt.Sprintf("%s %s is not served by this gateway", r.Method, r.URL.Path)}, nil)
 		return

@@ -115,7 +115,7 @@ func TestRoutingAndInput(t *testing.T) {
 		{"POST", "/items/fixed", "", `{"op":"Fixed"}`},
 		{"POST", "/items/fixe%64", "", `{"op":"One","Name":"fixed"}`},
 		{"GET", "/items/a:b/part/arn%3Aaws%2Fx?max=5&on=false", "", `{"op":"Deep","Name":"a:b","Rest":"arn:aws/x"}`},
-		{"POST", "/topics/a//b/", "", `{"op":"Greedy","Rest":"a//b"}`},
+		{"POST", "/topics/a//b/", "", `{"op":"Greedy","Rest":"a//b/"}`},
 		{"POST", "/topics/a%2Fb", "", `{"op":"Greedy","Rest":"a/b"}`},
 		{"GET", "/all/", "", `{"op":"Slash"}`},
 		{"GET", "/all", "", `{"op":"Slash"}`},
