@@ -37,6 +37,7 @@ type Config struct {
 	Data string `yaml:"data"`
 
 	Account   AccountConfig   `yaml:"account"`
+	Identity  IdentityConfig  `yaml:"identity"`
 	Log       logs.Config     `yaml:"log"`
 	Memory    MemoryConfig    `yaml:"memory"`
 	Listen    ListenConfig    `yaml:"listen"`
@@ -84,6 +85,10 @@ type ListenConfig struct {
 	MQTTS   string `yaml:"mqtts"`   // MQTT over TLS
 	HTTPS   string `yaml:"https"`   // HTTPS
 	Metrics string `yaml:"metrics"` // /metrics, /healthz, /readyz
+
+	// Origins are the web pages, as https://host[:port], that may use MQTT over WebSocket
+	// with what the browser itself has; "*" is every page. Pages of the gateway itself may.
+	Origins []string `yaml:"origins"`
 }
 
 // Flags are what the command line says about the configuration; what is empty was
@@ -113,7 +118,7 @@ func (f *Flags) Register(fs *pflag.FlagSet) {
 // DefaultConfig gives what holds where nothing else is said.
 func DefaultConfig(dev bool) Config {
 	c := Config{
-		Dev: dev, Data: "/var/lib/tidegate", Account: AccountConfig{ID: "000000000000", Region: "local-1"}, Log: logs.DefaultConfig(), Memory: DefaultMemoryConfig(),
+		Dev: dev, Data: "/var/lib/tidegate", Account: AccountConfig{ID: "000000000000", Region: "local-1"}, Identity: DefaultIdentityConfig(), Log: logs.DefaultConfig(), Memory: DefaultMemoryConfig(),
 		Listen: ListenConfig{MQTT: off, WS: off, MQTTS: "0.0.0.0:8883", HTTPS: "0.0.0.0:8443", Metrics: "127.0.0.1:9464"},
 		Limits: LimitsConfig{broker.DefaultLimits(), shadow.DefaultLimits()}, Store: store.DefaultConfig(""), Journal: journal.DefaultConfig(), Broker: broker.DefaultConfig(),
 		Devices: manager.DefaultConfig(), Telemetry: bridge.DefaultConfig(),
@@ -199,6 +204,7 @@ func (c *Config) validate(s *settings) {
 		s.no(s.placeOf("data"), "data", "is empty, expected a folder")
 	}
 	s.check("account", c.Account.validate())
+	s.check("identity", c.Identity.Validate())
 	s.check("log", c.Log.Validate())
 	s.check("memory", c.Memory.Validate())
 	s.check("listen", c.Listen.validate(c.Dev))
@@ -246,10 +252,10 @@ func (l ListenConfig) validate(dev bool) error {
 	return errors.Join(errs...)
 }
 
-// served lists the addresses that have somebody to serve them and are not off.
+// served lists the addresses that are not off.
 func (l ListenConfig) served() []listen.Addr {
 	var addrs []listen.Addr
-	for _, a := range []listen.Addr{{Name: "mqtt", Addr: l.MQTT}, {Name: "metrics", Addr: l.Metrics}} {
+	for _, a := range []listen.Addr{{Name: "mqtt", Addr: l.MQTT}, {Name: "ws", Addr: l.WS}, {Name: "mqtts", Addr: l.MQTTS}, {Name: "https", Addr: l.HTTPS}, {Name: "metrics", Addr: l.Metrics}} {
 		if a.Addr != off {
 			addrs = append(addrs, a)
 		}

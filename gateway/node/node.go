@@ -19,12 +19,15 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"sync"
 
 	"tidegate/devices/bridge"
 	"tidegate/devices/manager"
+	"tidegate/gateway/authz"
 	"tidegate/gateway/broker"
 	"tidegate/gateway/clock"
 	"tidegate/gateway/health"
+	"tidegate/gateway/identity"
 	"tidegate/gateway/ingest"
 	"tidegate/gateway/journal"
 	"tidegate/gateway/listen"
@@ -33,6 +36,8 @@ import (
 	"tidegate/gateway/logs"
 	"tidegate/gateway/metrics"
 	"tidegate/gateway/mqtt/awstopic"
+	"tidegate/gateway/operators"
+	"tidegate/gateway/registry"
 	"tidegate/gateway/reserved"
 	"tidegate/gateway/rules"
 	"tidegate/gateway/shadow"
@@ -58,12 +63,17 @@ type Node struct {
 	group  *supervise.Group
 	health *health.Health
 
-	ports   *listen.Set
-	store   *store.Store
-	journal *journal.Journal
-	broker  *broker.Broker
-	manager *manager.Manager
-	uplinks []*uplink.Uplink
+	ports     *listen.Set
+	store     *store.Store
+	journal   *journal.Journal
+	identity  *identity.Identity
+	registry  *registry.Registry
+	operators *operators.Operators
+	authz     *authz.Authz
+	broker    *broker.Broker
+	manager   *manager.Manager
+	uplinks   []*uplink.Uplink
+	parting   sync.WaitGroup // the last words of WebSockets
 }
 
 // Build opens everything from the bottom floor to the top and starts nothing. After
@@ -102,16 +112,21 @@ func Build(cfg Config, d Deps) (_ *Node, err error) {
 	if n.journal, err = journal.Open(n.store, d.Clock, d.Log, cfg.Journal); err != nil {
 		return nil, err
 	}
-	who, err := newAnyone()
-	if err != nil {
+	if err := n.openIdentity(); err != nil {
 		return nil, err
 	}
-	if n.broker, err = broker.Open(cfg.Broker, broker.Deps{Store: n.store, Journal: n.journal, Clock: d.Clock, Log: d.Log, Auth: who}); err != nil {
+	if err := n.openAccess(); err != nil {
 		return nil, err
 	}
+	if n.broker, err = broker.Open(cfg.Broker, broker.Deps{Store: n.store, Journal: n.journal, Clock: d.Clock, Log: d.Log, Auth: gate{n.authz}}); err != nil {
+		return nil, err
+	}
+	n.authz.OnChange(n.broker.Reauthorize)
+	n.authz.OnRevoked(func(principal string) { n.broker.Expel(principal) })
 	shadows := shadow.New(d.Clock, cfg.Limits.Shadow)
 	topics := reserved.New()
-	topics.Serve(awstopic.Shadow, reserved.NewShadows(shadows, d.Clock, d.Log).Handle)
+	shadowTopics := reserved.NewShadows(shadows, d.Clock, d.Log)
+	topics.Serve(awstopic.Shadow, shadowTopics.Handle)
 	engine, err := rules.New(cfg.Rules, rules.Deps{Clock: d.Clock, Log: d.Log, Account: cfg.Account.ID})
 	if err != nil {
 		return nil, err
@@ -153,14 +168,15 @@ func Build(cfg Config, d Deps) (_ *Node, err error) {
 	}
 	g.Add("local", local.Run(filepath.Join(cfg.Data, localclient.Socket), open, set.Handler())) // tells "starting" while the rest comes up
 	g.Add("store", n.store.Run)
+	g.Add("server certificate", n.identity.Run)
+	g.Add("first operator", n.firstOperator)
 	g.Add("upstream cursors", n.createCursors) // before anything is accepted that they want
+	g.OnStop("goodbyes", func() error { n.parting.Wait(); return nil })
 	g.Add("broker", n.broker.Run)
 	g.Add("lifecycle events", lifecycle.Run)
 	g.Add("bridge", readings.Run)
 	g.Add("devices", n.manager.Run) // on stop: outputs go to their safe state
-	g.Add("doors", n.ports.Doors(map[string]func(net.Conn){
-		"mqtt": func(nc net.Conn) { n.broker.Serve(broker.Plain(nc), broker.Via{Listener: "mqtt"}) },
-	}))
+	n.openDoors(g, set, road, shadowTopics, shadows)
 	for _, up := range n.uplinks {
 		g.Restart("uplink/"+up.Name(), up.Run)
 	}

@@ -1,0 +1,70 @@
+package authz
+
+import (
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+
+	"tidegate/gateway/api/sigv4"
+	"tidegate/gateway/fault"
+	"tidegate/gateway/policy"
+)
+
+// Keys knows the access keys of those who sign requests. *operators.Operators is one.
+type Keys interface {
+	// Secret is what sigv4.Verifier asks.
+	Secret(accessKey, token string) (string, error)
+	// Name gives whose key it is.
+	Name(accessKey string) string
+	// Documents gives what that operator may do, or false when there is no such one.
+	Documents(name string) ([]*policy.Document, bool)
+}
+
+// Signed gives the principal of a request by its signature over the request line, the
+// headers and body. services are the signing names that may stand in it. Errors are
+// fault.Unauthorized with a reason of sigv4 in their chain.
+func (a *Authz) Signed(keys Keys, r *http.Request, body []byte, services ...string) (*Principal, error) {
+	v := sigv4.Verifier{Secret: keys.Secret, Now: a.clk.Now, Trusted: a.clk.Trusted}
+	id, err := v.Verify(r, body)
+	if err != nil {
+		return nil, err
+	}
+	if !slices.Contains(services, id.Service) {
+		return nil, fault.Wrap(fault.Unauthorized, sigv4.ErrSignature, "Credential should be scoped to correct service: '%s'.", services[0])
+	}
+	name := keys.Name(id.AccessKey)
+	return a.Operator(name, func() ([]*policy.Document, bool) { return keys.Documents(name) }), nil
+}
+
+// Upgrade judges the request with which an HTTP connection is to become an MQTT one. The
+// principal is nil when the request is not signed: the client's certificate is judged at
+// CONNECT, as are credentials there. What cannot come to a good end is refused here.
+func (a *Authz) Upgrade(keys Keys, r *http.Request, listener string) (*Principal, error) {
+	switch {
+	case sigv4.Signed(r):
+		return a.Signed(keys, r, nil, "iotdevicegateway", "iotdata")
+	case r.TLS != nil && len(r.TLS.PeerCertificates) > 0, len(a.methods) > 0, slices.Contains(a.cfg.Anonymous, listener):
+		return nil, nil
+	}
+	return nil, fault.Wrap(fault.Unauthorized, sigv4.ErrMissing, "a signed URL, a client certificate or another credential is needed")
+}
+
+// RemoteOf gives the address a request came from.
+func RemoteOf(r *http.Request) netip.Addr { return parseRemote(r.RemoteAddr) }
+
+// Remote gives the address of a connection's peer.
+func Remote(a net.Addr) netip.Addr {
+	if a == nil {
+		return netip.Addr{}
+	}
+	return parseRemote(a.String())
+}
+
+func parseRemote(s string) netip.Addr {
+	ap, err := netip.ParseAddrPort(s)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return ap.Addr().Unmap()
+}

@@ -1,0 +1,155 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"tidegate/gateway/authz"
+	"tidegate/gateway/broker"
+	"tidegate/gateway/identity"
+	"tidegate/gateway/listen"
+	"tidegate/gateway/operators"
+	"tidegate/gateway/registry"
+)
+
+// IdentityConfig says where the gateway's keys are kept and what its server certificate
+// is for.
+type IdentityConfig struct {
+	Vault    string        `yaml:"vault"`    // auto, file, or the device of a TPM such as /dev/tpmrm0
+	PCRs     []uint        `yaml:"pcrs"`     // of the TPM, whose values secrets are sealed to
+	Names    []string      `yaml:"names"`    // host names and addresses beyond the usual ones
+	Lifetime time.Duration `yaml:"lifetime"` // of a server certificate
+}
+
+// DefaultIdentityConfig takes the TPM where there is one.
+func DefaultIdentityConfig() IdentityConfig {
+	return IdentityConfig{Vault: "auto", Lifetime: identity.DefaultConfig("").Lifetime}
+}
+
+// Validate says what is impossible in c.
+func (c IdentityConfig) Validate() error {
+	var errs []error
+	if c.Vault != "auto" && c.Vault != "file" && !filepath.IsAbs(c.Vault) {
+		errs = append(errs, fmt.Errorf("vault: is %q, expected auto, file or the device of a TPM such as %s", c.Vault, tpmDevice))
+	}
+	if c.Lifetime < 24*time.Hour {
+		errs = append(errs, fmt.Errorf("lifetime: is %v, expected a day or more", c.Lifetime))
+	}
+	for _, p := range c.PCRs {
+		if p > 23 {
+			errs = append(errs, fmt.Errorf("pcrs: %d is not a register, these are 0 to 23", p))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// tpmDevice is where Linux has the TPM, with its resource manager.
+const tpmDevice = "/dev/tpmrm0"
+
+// openIdentity opens the vault and the gateway's own keys and certificates. A vault that
+// does not open is a warning: what needs no key goes on.
+func (n *Node) openIdentity() error {
+	dir, c := filepath.Join(n.cfg.Data, "pki"), n.cfg.Identity
+	device := c.Vault
+	if device == "auto" {
+		device = "file"
+		_, err := os.Stat(tpmDevice)
+		if _, soft := os.Stat(filepath.Join(dir, "vault.key")); err == nil && soft != nil && !n.cfg.Dev {
+			device = tpmDevice
+		}
+	}
+	var vault identity.Vault
+	var err error
+	if device == "file" {
+		vault, err = identity.FileVault(dir)
+	} else {
+		vault, err = identity.TPMVault(device, dir, c.PCRs)
+	}
+	if err != nil {
+		vault = nil
+		n.health.Raise("vault", fmt.Sprintf("the vault with the gateway's keys cannot be opened, nothing can be issued or renewed: %v", err))
+	}
+	n.identity, err = identity.Open(vault, n.Clock, identity.Config{Dir: dir, Names: c.Names, Lifetime: c.Lifetime, Log: n.Log})
+	if err != nil {
+		return err
+	}
+	if why := n.identity.Trouble(); why != nil && vault != nil {
+		n.health.Raise("vault", fmt.Sprintf("the key of the local authority cannot be used, nothing can be issued or renewed: %v", why))
+	}
+	return nil
+}
+
+// openAccess opens what decides who may do what.
+func (n *Node) openAccess() (err error) {
+	rc := registry.DefaultConfig()
+	rc.Account, rc.Region = n.cfg.Account.ID, n.cfg.Account.Region
+	if n.registry, err = registry.Open(n.store, n.Clock, rc); err != nil {
+		return err
+	}
+	if n.operators, err = operators.Open(n.store, n.Clock); err != nil {
+		return err
+	}
+	var ac authz.Config
+	if n.cfg.Dev {
+		ac.Anonymous = []string{"mqtt", "ws"}
+	}
+	n.authz = authz.New(n.registry, n.Clock, ac)
+	return nil
+}
+
+// firstOperator makes the first administrator once the store runs, and leaves the key
+// where the contract says.
+func (n *Node) firstOperator(ctx context.Context, ready func()) error {
+	key, made, err := n.operators.First("admin")
+	if err == nil && made {
+		err = operators.WriteCredentials(filepath.Join(n.cfg.Data, "operator", "credentials"), key)
+	}
+	if err != nil {
+		return fmt.Errorf("make the first operator: %w", err)
+	}
+	ready()
+	<-ctx.Done()
+	return nil
+}
+
+// gate is the broker's authorizer.
+type gate struct{ *authz.Authz }
+
+// Connect lets a client in or says why not.
+func (g gate) Connect(r *broker.ConnectRequest) (broker.Principal, error) {
+	q := &authz.Request{ClientID: r.ClientID, Username: r.Username, HasUsername: r.HasUsername, Password: r.Password, TLS: r.TLS,
+		Remote: authz.Remote(r.Remote), Listener: r.Via.Listener, Persistent: r.Persistent, Will: r.Will, WillTopic: r.WillTopic}
+	if up, ok := r.Via.Hint.(*listen.Upgrade); ok {
+		q.TLS = up.TLS
+		q.Signed, _ = up.Credential.(*authz.Principal)
+	}
+	p, err := g.Authz.Connect(q)
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// Restore gives the principal of a stored session.
+func (g gate) Restore(name, clientID string) broker.Principal { return g.Authz.Restore(name, clientID) }
+
+// MayPublish asks the policies of p.
+func (g gate) MayPublish(p broker.Principal, topic string, retain bool) bool {
+	return g.Authz.MayPublish(principal(p), topic, retain)
+}
+
+// MaySubscribe asks the policies of p.
+func (g gate) MaySubscribe(p broker.Principal, filter string) bool {
+	return g.Authz.MaySubscribe(principal(p), filter)
+}
+
+// MayReceive asks the policies of p.
+func (g gate) MayReceive(p broker.Principal, topic string) bool {
+	return g.Authz.MayReceive(principal(p), topic)
+}
+
+func principal(p broker.Principal) *authz.Principal { q, _ := p.(*authz.Principal); return q }
