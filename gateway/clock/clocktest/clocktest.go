@@ -10,7 +10,8 @@ import (
 )
 
 // Manual is a clock.Clock that stands still until Advance or Set moves it. Timers
-// that come due fire in the order of their times, inside the call that moves it.
+// that come due fire in the order of their times, inside the call that moves it; those
+// that are due when they are made fire at once, as real ones do.
 type Manual struct {
 	mu        sync.Mutex
 	now       time.Time
@@ -109,6 +110,16 @@ func (x *timer) Reset(d time.Duration) bool {
 	defer x.m.mu.Unlock()
 	was := x.drop()
 	x.at = x.m.now.Add(d)
-	x.m.timers = append(x.m.timers, x)
+	switch {
+	case d > 0:
+		x.m.timers = append(x.m.timers, x)
+	case x.f != nil:
+		go x.f()
+	default:
+		select {
+		case x.c <- x.m.now:
+		default:
+		}
+	}
 	return was
 }

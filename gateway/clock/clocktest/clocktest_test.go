@@ -29,3 +29,11 @@ func TestTimersFireInOrderAndOnce(t *testing.T) {
 		t.Errorf("%d timers left", m.Waiting())
 	}
 }
+
+func TestATimerThatIsDueFiresAtOnce(t *testing.T) {
+	m := clocktest.New(time.Unix(1000, 0))
+	<-m.NewTimer(0).C()
+	ran := make(chan bool)
+	m.AfterFunc(-time.Second, func() { ran <- true })
+	<-ran
+}
