@@ -1,0 +1,4 @@
+package reserved
+
+// JobCode is jobCode.
+var JobCode = jobCode
