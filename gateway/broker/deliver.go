@@ -13,6 +13,10 @@ func (b *Broker) Deliver(run *mqtt.Run, first uint64, r *Route, ob *Outbox) {
 		m := run.Message(len(run.Frames) - 1)
 		b.retained.note(&m)
 	}
+	if run.To != "" {
+		b.deliverTo(run, ob)
+		return
+	}
 	if r == nil || r.stale.Load() {
 		r = b.Route(run.Topic)
 	}

@@ -18,6 +18,8 @@ import (
 	"tidegate/test/rawmqtt"
 )
 
+var system = clock.System()
+
 // house is a broker on a real store and journal, listening on a real port, with the
 // shortest road between them.
 type house struct {
@@ -40,7 +42,7 @@ type house struct {
 
 func open(t *testing.T, change ...func(*house)) *house {
 	t.Helper()
-	h := &house{t: t, dir: t.TempDir(), cfg: broker.DefaultConfig(), auth: &auth{}, clk: clock.System(), ev: make(chan broker.Event, 10000)}
+	h := &house{t: t, dir: t.TempDir(), cfg: broker.DefaultConfig(), auth: &auth{}, clk: system, ev: make(chan broker.Event, 10000)}
 	for _, f := range change {
 		f(h)
 	}
