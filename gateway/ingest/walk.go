@@ -112,7 +112,7 @@ func (t *trip) follow(u *store.Unit, m *mqtt.Message, p *plan) error {
 			return err
 		}
 	}
-	if p.rules != nil {
+	if p.rules != nil && m.To == "" { // an answer is seen by nobody else, rules included
 		for _, result := range p.rules.Eval(m) {
 			t.cause(u, result)
 		}
