@@ -49,6 +49,24 @@ type Deps struct {
 	// configured.
 	ForgetUpstream func(name string) error
 	Ledger         func(since time.Time, max int) []localclient.Loss
+	Sessions       func() []localclient.Session
+	// EndSession disconnects a client and forgets its session; it says whether there
+	// was one.
+	EndSession func(client string) bool
+	Operators  Operators
+	// IoT is the control plane for whoever Caller names.
+	IoT http.Handler
+}
+
+// Operators are the people who may administer the gateway.
+type Operators interface {
+	List() []localclient.Operator
+	Create(name, role string) (localclient.Key, error)
+	SetRole(name, role string) error
+	Remove(name string) error
+	// Rotate makes another key, with now in place of those there are.
+	Rotate(name string, now bool) (localclient.Key, error)
+	Revoke(name, id string) error
 }
 
 // API serves the socket and the HTTP listener.
@@ -72,12 +90,12 @@ func (a *API) Run(path string, metricsLn net.Listener, metrics http.Handler) fun
 		var servers []*http.Server
 		failed := make(chan error, 2) // one place for each server
 		serve := func(ln net.Listener, h http.Handler) {
-			s := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+			s := &http.Server{Handler: h, ConnContext: withCaller, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
 				ErrorLog: slog.NewLogLogger(a.Log.Handler(), slog.LevelDebug)}
 			servers = append(servers, s)
 			go func() { failed <- s.Serve(ln) }()
 		}
-		serve(sock, a.socketMux())
+		serve(sock, a.socket())
 		if metricsLn != nil {
 			serve(metricsLn, a.openMux(metrics))
 		}
@@ -186,6 +204,7 @@ func (a *API) socketMux() http.Handler {
 	m.HandleFunc("GET /v1/ledger", a.ledger)
 	m.HandleFunc("POST /v1/publish", a.publish)
 	m.HandleFunc("GET /v1/tail", a.tail)
+	a.access(m)
 	return m
 }
 

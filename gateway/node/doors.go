@@ -25,11 +25,9 @@ const webSocketAge = 24 * time.Hour
 func (n *Node) openDoors(g *supervise.Group, set *metrics.Set, road *ingest.Road, shadows *reserved.Shadows, room *shadow.Room) {
 	plane := data.New(data.Deps{Road: road, Shadows: shadows, Room: room, Store: n.store, Operators: n.operators, Auth: n.authz, Clock: n.Clock, Log: n.Log,
 		Disconnect: n.broker.Disconnect}, data.Config{})
-	admin := control.New(control.Deps{Registry: n.registry, Identity: n.identity, Operators: n.operators, Auth: n.authz, Clock: n.Clock, Log: n.Log},
-		control.Config{Endpoint: n.endpoint()})
 
 	openWeb := listen.NewWeb("ws", only("/mqtt", n.webSocket("ws")), n.Log)
-	web := listen.NewWeb("https", n.front(n.webSocket("https"), plane, admin), n.Log)
+	web := listen.NewWeb("https", n.front(n.webSocket("https"), plane, n.control), n.Log)
 
 	mqtt := func(name string) func(*broker.Transport) {
 		return func(t *broker.Transport) { n.broker.Serve(t, broker.Via{Listener: name}) }
@@ -52,6 +50,12 @@ func (n *Node) openDoors(g *supervise.Group, set *metrics.Set, road *ingest.Road
 		"mqtts": mqtts.Serve,
 		"https": https.Serve,
 	}))
+}
+
+// openControl makes the control plane.
+func (n *Node) openControl() {
+	n.control = control.New(control.Deps{Registry: n.registry, Identity: n.identity, Operators: n.operators, Auth: n.authz, Clock: n.Clock, Log: n.Log},
+		control.Config{Endpoint: n.endpoint()})
 }
 
 // webSocket makes the door for MQTT over WebSocket on a port.

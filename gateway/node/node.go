@@ -23,6 +23,7 @@ import (
 
 	"tidegate/devices/bridge"
 	"tidegate/devices/manager"
+	"tidegate/gateway/api/control"
 	"tidegate/gateway/authz"
 	"tidegate/gateway/broker"
 	"tidegate/gateway/clock"
@@ -70,6 +71,7 @@ type Node struct {
 	registry  *registry.Registry
 	operators *operators.Operators
 	authz     *authz.Authz
+	control   *control.Control
 	broker    *broker.Broker
 	manager   *manager.Manager
 	uplinks   []*uplink.Uplink
@@ -160,8 +162,10 @@ func Build(cfg Config, d Deps) (_ *Node, err error) {
 		n.uplinks = append(n.uplinks, up)
 	}
 
+	n.openControl()
 	local := localapi.New(localapi.Deps{Log: d.Log, Clock: d.Clock, Health: hp, Status: n.status, Submit: road.Submit, Follow: n.follow,
-		History: n.history, Devices: n.devices, TestDevice: n.testDevice, Upstreams: n.upstreams, ForgetUpstream: n.forgetUpstream, Ledger: n.ledger})
+		History: n.history, Devices: n.devices, TestDevice: n.testDevice, Upstreams: n.upstreams, ForgetUpstream: n.forgetUpstream, Ledger: n.ledger,
+		Sessions: n.sessions, EndSession: n.broker.Delete, Operators: n.people(), IoT: n.control.Local(localapi.Caller)})
 	var open net.Listener // stays nil when it is off
 	if p := n.ports.Port("metrics"); p != nil {
 		open = p

@@ -72,6 +72,9 @@ var documents = func() map[Role]*policy.Document {
 // Roles lists the roles.
 func Roles() []Role { return []Role{Admin, Operator, Viewer} }
 
+// Documents gives what the role allows.
+func (r Role) Documents() []*policy.Document { return []*policy.Document{documents[r]} }
+
 // Person is one operator. Records are read-only.
 type Person struct {
 	Name    string
@@ -234,6 +237,20 @@ func (o *Operators) AddKey(name string) (Key, error) {
 			return nil, fault.New(fault.LimitExceeded, "operator %s has %d keys already; remove one first", name, maxKeys)
 		}
 		p.Keys = append(p.Keys, key)
+		return p, nil
+	})
+}
+
+// ReplaceKeys gives an operator a new key in place of all there were, which are of no use
+// from now on.
+func (o *Operators) ReplaceKeys(name string) (Key, error) {
+	key := o.newKey()
+	return key, o.change(name, func(have *Person) (*Person, error) {
+		p, err := person(have, name)
+		if err != nil {
+			return nil, err
+		}
+		p.Keys = []Key{key}
 		return p, nil
 	})
 }

@@ -12,6 +12,14 @@
 //	GET  /v1/upstreams                     → []Upstream
 //	DELETE /v1/upstreams/NAME              gives up what waits for one that is no longer configured
 //	GET  /v1/ledger?since=RFC3339&max=N    → []Loss
+//	GET  /v1/sessions                      → []Session
+//	GET, DELETE /v1/sessions?client=ID     → Session
+//	GET  /v1/operators                     → []Operator
+//	POST /v1/operators                     ← NewOperator → Key
+//	PATCH, DELETE /v1/operators/NAME       ← NewOperator with the new role
+//	POST /v1/operators/NAME/keys?now=true  → Key; now: the older ones are gone
+//	DELETE /v1/operators/NAME/keys/ID
+//	…    /v1/iot/…                         AWS IoT's control plane, unsigned
 //
 // A refusal is an HTTP status with an Error as its body; Client turns it back into
 // the *fault.Error it was.
@@ -140,6 +148,11 @@ func (c *Client) do(ctx context.Context, method, path string, q url.Values, body
 	if err != nil {
 		return err
 	}
+	return read(res, into)
+}
+
+// read takes the answer in, whole.
+func read(res *http.Response, into any) (err error) {
 	defer res.Body.Close()
 	if into == nil {
 		_, err = io.Copy(io.Discard, res.Body)
@@ -157,6 +170,10 @@ func (c *Client) send(ctx context.Context, method, path string, q url.Values, bo
 	if err != nil {
 		return nil, err
 	}
+	return c.roundTrip(req)
+}
+
+func (c *Client) roundTrip(req *http.Request) (*http.Response, error) {
 	res, err := c.http.Do(req)
 	if err != nil {
 		return nil, c.unreachable(err)
@@ -174,7 +191,7 @@ func (c *Client) send(ctx context.Context, method, path string, q url.Values, bo
 			return nil, fault.New(code, "%s", e.Message)
 		}
 	}
-	return nil, fault.New(fault.Internal, "%s", e.Message)
+	return nil, fault.New(planeCodes[res.StatusCode], "%s", e.Message)
 }
 
 func (c *Client) unreachable(err error) error {
