@@ -60,10 +60,21 @@ func Open(log *slog.Logger, warn Warner, addrs []Addr) (*Set, error) {
 			s.Close()
 			return nil, refusal(a, err)
 		}
-		s.ports[a.Name] = &Port{Listener: ln, name: a.Name, set: s, closed: make(chan struct{})}
+		s.ports[a.Name] = &Port{Listener: ln, addr: said(a.Addr, ln.Addr()), name: a.Name, set: s, closed: make(chan struct{})}
 		s.names = append(s.names, a.Name)
 	}
 	return s, nil
+}
+
+// said gives the address that was taken in the words in which it was asked for: the kernel calls 0.0.0.0
+// [::], which is no address that a client can be told.
+func said(asked string, got net.Addr) string {
+	host, _, _ := net.SplitHostPort(asked) // has just been opened
+	_, port, err := net.SplitHostPort(got.String())
+	if ip := net.ParseIP(host); err == nil && ip != nil && ip.IsUnspecified() {
+		return net.JoinHostPort(host, port)
+	}
+	return got.String()
 }
 
 func refusal(a Addr, err error) error {
@@ -87,7 +98,7 @@ func (s *Set) Port(name string) *Port { return s.ports[name] }
 func (s *Set) Addrs() map[string]string {
 	m := map[string]string{}
 	for name, p := range s.ports {
-		m[name] = p.Addr().String()
+		m[name] = p.addr
 	}
 	return m
 }
@@ -156,7 +167,7 @@ func (s *Set) Announce(file string) func(context.Context, func()) error {
 			return err
 		}
 		for _, name := range s.names {
-			s.log.Info("listening", logs.Port, name, logs.Addr, s.ports[name].Addr().String())
+			s.log.Info("listening", logs.Port, name, logs.Addr, s.ports[name].addr)
 		}
 		ready()
 		<-ctx.Done()
@@ -167,6 +178,7 @@ func (s *Set) Announce(file string) func(context.Context, func()) error {
 // Port is one open port.
 type Port struct {
 	net.Listener
+	addr   string // as Addrs tells it
 	name   string
 	set    *Set
 	once   sync.Once

@@ -187,3 +187,16 @@ func TestAClosedPortIsTheOnlyError(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+func TestAnAddressForAllIsToldAsItWasAsked(t *testing.T) {
+	s, err := listen.Open(logs.Discard(), health.New(clock.System()), []listen.Addr{{Name: "a", Addr: "0.0.0.0:0"}, {Name: "b", Addr: "127.0.0.1:0"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for name, host := range map[string]string{"a": "0.0.0.0:", "b": "127.0.0.1:"} {
+		if got := s.Addrs()[name]; !strings.HasPrefix(got, host) || strings.HasSuffix(got, ":0") {
+			t.Errorf("%s is told as %s", name, got)
+		}
+	}
+}
