@@ -10,11 +10,23 @@ import (
 	"tidegate/gateway/mqtt"
 )
 
-// readBuffer is what one read takes at most. Buffers are shared: a connection has one
-// only while it holds part of a packet.
+// readBuffer is what one read takes at most.
 const readBuffer = 64 << 10
 
-var inputs = sync.Pool{New: func() any { b := make([]byte, readBuffer); return &b }}
+// desk is what a connection needs while it reads and not while it is idle. Desks are
+// shared: a connection has one only while it holds part of a packet, or works.
+type desk struct {
+	buf     []byte
+	run     mqtt.Run
+	memo    mqtt.Memo
+	at      time.Time // of this read
+	acks    []uint16
+	rels    []uint16
+	ob      Outbox
+	scratch []byte
+}
+
+var desks = sync.Pool{New: func() any { return &desk{buf: make([]byte, readBuffer)} }}
 
 // Conn is one client's connection.
 //
@@ -65,30 +77,28 @@ type connInfo struct {
 
 // input is the reading half; it belongs to the reader.
 type input struct {
-	buf        *[]byte // from the pool, or nil when rb is our own
-	rb         []byte
-	r, w       int
-	pass       []byte // a packet for control
-	err        error  // why reading ended
-	connecting bool   // no CONNECT has come yet
+	*desk // nil while idle
+	rb    []byte
+	r, w  int
+	pass  []byte // a packet for control
+	err   error  // why reading ended
+	runAt int    // where the run being gathered begins
+	end   int    // and ends
 
-	run       mqtt.Run
-	runAt     int
-	end       int
-	at        time.Time // of this read
-	memo      mqtt.Memo
-	topic     *Route // of the last run, for its topic
-	allowed   [2]bool
-	judged    [2]bool
-	allowGen  uint64
-	acks      []uint16
-	rels      []uint16
-	ob        Outbox
-	scratch   []byte
-	aliases   []string
-	rateSec   int64
-	rateMsgs  int
-	rateBytes int
+	topic    *Route // of the last run, for its topic
+	allowGen uint64
+	allowed  [2]bool
+	judged   [2]bool
+
+	connecting bool // no CONNECT has come yet
+	aliases    []string
+	rate       *rate
+}
+
+// rate counts what a client sends within a second.
+type rate struct {
+	sec         int64
+	msgs, bytes int
 }
 
 // loop reads until there is a packet for control, or an end.
@@ -99,7 +109,7 @@ func (c *Conn) loop() {
 			in.err = net.ErrClosed
 			break
 		}
-		if in.rb != nil && c.parse() {
+		if in.desk != nil && c.parse() {
 			continue
 		}
 		var err error
@@ -162,7 +172,7 @@ func (c *Conn) readable(fd uintptr) bool {
 	}
 }
 
-// readBlocking is for transports that are not sockets of ours.
+// readBlocking is for transports that are not sockets.
 func (c *Conn) readBlocking() error {
 	in := &c.in
 	c.endBatch()
@@ -178,7 +188,6 @@ func (c *Conn) readBlocking() error {
 	c.arrived(n)
 	if n > 0 {
 		c.parse()
-		return err
 	}
 	return err
 }
@@ -192,16 +201,12 @@ func (c *Conn) arrived(n int) {
 
 func (c *Conn) needBuffer() {
 	in := &c.in
-	if in.rb == nil {
-		in.buf = inputs.Get().(*[]byte)
-		in.rb = *in.buf
+	if in.desk == nil {
+		in.desk = desks.Get().(*desk)
+		in.rb = in.buf
 	} else if in.w == len(in.rb) { // a packet larger than the buffer
 		nb := make([]byte, 2*len(in.rb))
 		copy(nb, in.rb[:in.w])
-		if in.buf != nil {
-			inputs.Put(in.buf)
-			in.buf = nil
-		}
 		in.rb = nb
 	}
 }
@@ -217,22 +222,21 @@ func (c *Conn) compact() {
 
 func (c *Conn) freeBuffer(force bool) {
 	in := &c.in
-	if in.rb == nil || !force && (in.r != in.w || len(in.pass) > 0) {
+	d := in.desk
+	if d == nil || !force && (in.r != in.w || len(in.pass) > 0) {
 		return
 	}
-	if in.buf != nil {
-		inputs.Put(in.buf)
+	d.run.Buf = nil
+	if cap(d.run.Frames) > readBuffer/8 {
+		d.run.Frames = nil
 	}
-	in.buf, in.rb, in.r, in.w = nil, nil, 0, 0
-	in.run.Buf = nil
-	if cap(in.run.Frames) > 64 {
-		in.run.Frames = nil
-	}
+	in.desk, in.rb, in.r, in.w = nil, nil, 0, 0
+	desks.Put(d)
 }
 
 // endBatch flushes what the batch caused, before the goroutine may park.
 func (c *Conn) endBatch() {
-	if len(c.in.ob.conns) > 0 {
+	if c.in.desk != nil && len(c.in.ob.conns) > 0 {
 		c.b.flushSoon(&c.in.ob)
 	}
 }

@@ -184,7 +184,7 @@ func (s *client) marks() session.Marks {
 func (b *Broker) takeOver(s *client, resume bool) {
 	if c := s.conn.Load(); c != nil && s.detach(c) { // [MQTT-3.1.4-3]
 		c.kick(errTakenOver)
-		b.farewell(c, s, errTakenOver)
+		b.farewell(c, s, c.kicked.Load()) // which may have been for something else
 		b.willDue(s.id, resume, 0)
 		return
 	}
@@ -217,7 +217,9 @@ func (s *client) detach(c *Conn) bool {
 	return true
 }
 
-// ended is the end of a connection: err is why its reading stopped.
+// ended is the end of a connection: err is why its reading stopped. The session learns of
+// it before the client can see it, who may be back at once: what it asked for with
+// DISCONNECT holds by then.
 func (b *Broker) ended(c *Conn, err error) {
 	why := reasonOf(err)
 	if k := c.kicked.Load(); k != nil {
@@ -225,15 +227,18 @@ func (b *Broker) ended(c *Conn, err error) {
 	} else if c.kicked.CompareAndSwap(nil, why) {
 		c.sayGoodbye(why)
 	}
+	if c.sess != nil {
+		b.part(c, c.sess, why)
+	}
 	c.close(why)
 	b.connecting(c)
 	b.mu.Lock()
 	delete(b.conns, c)
 	b.mu.Unlock()
-	s := c.sess
-	if s == nil {
-		return
-	}
+}
+
+// part does what the end of c means for its session.
+func (b *Broker) part(c *Conn, s *client, why *Reason) {
 	lock := b.idLock(s.id)
 	lock.Lock()
 	defer lock.Unlock()
@@ -245,11 +250,11 @@ func (b *Broker) ended(c *Conn, err error) {
 	s.mu.Unlock()
 	b.farewell(c, s, why)
 	switch {
-	case why == errClientLeft || c.v5 && why.Event == "CLIENT_INITIATED_DISCONNECT" && why != errLeftWithWill:
+	case why == errClientLeft:
 		b.dropWill(s.id) // [MQTT-3.14.4-3]
 	case why == errShutdown:
 		// The will stays on the disk; it is published at the next start if the client is not back by then.
-	default:
+	default: // also when the client says that something is wrong (MQTT 5, 3.1.2.5)
 		b.willDue(s.id, expiry > 0, expiry)
 	}
 	if expiry == 0 || !s.persistent {

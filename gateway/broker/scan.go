@@ -139,13 +139,17 @@ func (c *Conn) admit(p *mqtt.Publish, size int) *Reason {
 		return errNoQoS2
 	}
 	if l.PublishRate > 0 || l.ByteRate > 0 {
-		in := &c.in
-		if now := c.b.now.Load(); now != in.rateSec {
-			in.rateSec, in.rateMsgs, in.rateBytes = now, 0, 0
+		r := c.in.rate
+		if r == nil {
+			r = &rate{}
+			c.in.rate = r
 		}
-		in.rateMsgs++
-		in.rateBytes += size
-		if l.PublishRate > 0 && in.rateMsgs > l.PublishRate || l.ByteRate > 0 && in.rateBytes > l.ByteRate {
+		if now := c.b.now.Load(); now != r.sec {
+			*r = rate{sec: now}
+		}
+		r.msgs++
+		r.bytes += size
+		if l.PublishRate > 0 && r.msgs > l.PublishRate || l.ByteRate > 0 && r.bytes > l.ByteRate {
 			return errThrottled
 		}
 	}

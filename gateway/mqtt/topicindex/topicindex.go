@@ -12,6 +12,7 @@ package topicindex
 
 import (
 	"errors"
+	"slices"
 	"strings"
 )
 
@@ -34,8 +35,79 @@ type Index[K comparable, V any] struct {
 type node[K comparable, V any] struct {
 	kids map[string]*node[K, V] // literal levels and "+"
 	plus *node[K, V]
-	here map[K]V // filters that end here
-	rest map[K]V // filters that end here with /#
+	here bag[K, V] // filters that end here
+	rest bag[K, V] // filters that end here with /#
+}
+
+// bag is a small map: most filters have one key, for which a map would cost ten times
+// the memory.
+type bag[K comparable, V any] struct {
+	few  []pair[K, V]
+	many map[K]V // instead of few, from fewKeys on
+}
+
+type pair[K comparable, V any] struct {
+	key K
+	val V
+}
+
+const fewKeys = 8
+
+func (b *bag[K, V]) empty() bool { return len(b.few) == 0 && b.many == nil }
+
+func (b *bag[K, V]) put(key K, val V) (had bool) {
+	if b.many != nil {
+		_, had = b.many[key]
+		b.many[key] = val
+		return had
+	}
+	for i := range b.few {
+		if b.few[i].key == key {
+			b.few[i].val = val
+			return true
+		}
+	}
+	if len(b.few) < fewKeys {
+		b.few = append(b.few, pair[K, V]{key, val})
+		return false
+	}
+	b.many = make(map[K]V, 2*fewKeys)
+	for _, p := range b.few {
+		b.many[p.key] = p.val
+	}
+	b.few = nil
+	b.many[key] = val
+	return false
+}
+
+func (b *bag[K, V]) take(key K) bool {
+	if b.many != nil {
+		if _, ok := b.many[key]; !ok {
+			return false
+		}
+		if delete(b.many, key); len(b.many) == 0 {
+			b.many = nil
+		}
+		return true
+	}
+	for i := range b.few {
+		if b.few[i].key == key {
+			if b.few = slices.Delete(b.few, i, i+1); len(b.few) == 0 {
+				b.few = nil
+			}
+			return true
+		}
+	}
+	return false
+}
+
+func (b *bag[K, V]) each(fn func(K, V)) {
+	for i := range b.few {
+		fn(b.few[i].key, b.few[i].val)
+	}
+	for k, v := range b.many {
+		fn(k, v)
+	}
 }
 
 // Len gives the number of filter and key pairs.
@@ -53,7 +125,7 @@ func (x *Index[K, V]) Add(filter string, key K, val V) (replaced bool, err error
 		level, rest, more = strings.Cut(rest, "/")
 		switch level {
 		case "#":
-			replaced = put(&n.rest, key, val)
+			replaced = n.rest.put(key, val)
 			if !replaced {
 				x.size++
 			}
@@ -75,20 +147,11 @@ func (x *Index[K, V]) Add(filter string, key K, val V) (replaced bool, err error
 			n = k
 		}
 	}
-	replaced = put(&n.here, key, val)
+	replaced = n.here.put(key, val)
 	if !replaced {
 		x.size++
 	}
 	return replaced, nil
-}
-
-func put[K comparable, V any](m *map[K]V, key K, val V) bool {
-	if *m == nil {
-		*m = map[K]V{}
-	}
-	_, had := (*m)[key]
-	(*m)[key] = val
-	return had
 }
 
 // Remove takes key from under filter and says whether it stood there. Levels that
@@ -104,7 +167,7 @@ func (x *Index[K, V]) Remove(filter string, key K) bool {
 func (n *node[K, V]) remove(filter string, key K) bool {
 	level, rest, more := strings.Cut(filter, "/")
 	if level == "#" {
-		return take(&n.rest, key)
+		return n.rest.take(key)
 	}
 	k := n.plus
 	if level != "+" {
@@ -113,25 +176,15 @@ func (n *node[K, V]) remove(filter string, key K) bool {
 	if k == nil {
 		return false
 	}
-	if more && !k.remove(rest, key) || !more && !take(&k.here, key) {
+	if more && !k.remove(rest, key) || !more && !k.here.take(key) {
 		return false
 	}
-	if k.kids == nil && k.plus == nil && k.here == nil && k.rest == nil {
+	if k.kids == nil && k.plus == nil && k.here.empty() && k.rest.empty() {
 		if level == "+" {
 			n.plus = nil
 		} else if delete(n.kids, level); len(n.kids) == 0 {
 			n.kids = nil
 		}
-	}
-	return true
-}
-
-func take[K comparable, V any](m *map[K]V, key K) bool {
-	if _, ok := (*m)[key]; !ok {
-		return false
-	}
-	if delete(*m, key); len(*m) == 0 {
-		*m = nil
 	}
 	return true
 }
@@ -148,7 +201,7 @@ func (x *Index[K, V]) Match(topic string, fn func(K, V)) {
 
 func (n *node[K, V]) match(rest string, sys, parent bool, fn func(K, V)) {
 	if !sys {
-		each(n.rest, fn)
+		n.rest.each(fn)
 	}
 	level, rest, more := strings.Cut(rest, "/")
 	if k := n.kids[level]; k != nil {
@@ -164,14 +217,8 @@ func (n *node[K, V]) step(rest string, more, parent bool, fn func(K, V)) {
 		n.match(rest, false, parent, fn)
 		return
 	}
-	each(n.here, fn)
+	n.here.each(fn)
 	if parent {
-		each(n.rest, fn)
-	}
-}
-
-func each[K comparable, V any](m map[K]V, fn func(K, V)) {
-	for k, v := range m {
-		fn(k, v)
+		n.rest.each(fn)
 	}
 }
