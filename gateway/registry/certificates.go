@@ -43,6 +43,9 @@ type Certificate struct {
 	NotAfter  time.Time
 	Claim     bool      `json:",omitempty"` // a provisioning claim: not listed
 	Expires   time.Time // removed then unless active; zero: never
+	Template  string    `json:",omitempty"` // of a claim: the template it may be used with
+	Owner     string    `json:",omitempty"` // who had it made and may activate it, while Token is set
+	Token     string    `json:",omitempty"` // digest of the proof of ownership, until it is used
 }
 
 // CertificateID gives the id of a certificate.
@@ -95,12 +98,15 @@ func (r *Registry) Certificates(ca string, p Page) (certs []*Certificate, next s
 
 // CertificateInput is what AddCertificate takes.
 type CertificateInput struct {
-	PEM     string
-	Status  Status
-	Mode    string
-	CA      string // id of a registered CA, checked by the caller with Signer
-	Claim   bool
-	Expires time.Time
+	PEM      string
+	Status   Status
+	Mode     string
+	CA       string // id of a registered CA, checked by the caller with Signer
+	Claim    bool
+	Expires  time.Time
+	Template string
+	Owner    string
+	Token    string
 }
 
 // AddCertificate registers a certificate. One that is there already is
@@ -120,7 +126,7 @@ func (tx *Tx) AddCertificate(in CertificateInput) (*Certificate, error) {
 		return nil, fault.New(fault.Invalid, "a certificate cannot be registered with the status %q", in.Status)
 	}
 	c := &Certificate{ID: id, PEM: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: x.Raw})), Status: in.Status, Mode: in.Mode, CA: in.CA,
-		Version: 1, Created: tx.now, Modified: tx.now, NotBefore: x.NotBefore, NotAfter: x.NotAfter, Claim: in.Claim, Expires: in.Expires}
+		Version: 1, Created: tx.now, Modified: tx.now, NotBefore: x.NotBefore, NotAfter: x.NotAfter, Claim: in.Claim, Expires: in.Expires, Template: in.Template, Owner: in.Owner, Token: in.Token}
 	set(tx, &tx.r.certs, "cert", id, c)
 	return c, nil
 }
@@ -141,7 +147,7 @@ func (tx *Tx) SetCertificateStatus(id string, s Status) error {
 		return nil
 	}
 	c := *have
-	c.Status, c.Modified, c.Expires = s, tx.now, time.Time{}
+	c.Status, c.Modified, c.Expires, c.Owner, c.Token = s, tx.now, time.Time{}, "", ""
 	c.Version++
 	set(tx, &tx.r.certs, "cert", id, &c)
 	return nil

@@ -1,5 +1,6 @@
 // Package registry keeps who is who: things, thing types, groups, billing groups,
-// certificates, policies, and what is attached to what.
+// certificates, policies, what is attached to what, provisioning templates and custom
+// authorizers.
 //
 // Everything is in memory for readers and in the store for good. A change is a
 // transaction ([Registry.Do]): it sees its own steps, is checked against every
@@ -33,6 +34,7 @@ import (
 
 	"tidegate/gateway/clock"
 	"tidegate/gateway/fault"
+	"tidegate/gateway/mqtt"
 	"tidegate/gateway/policy"
 	"tidegate/gateway/registry/indexquery"
 	"tidegate/gateway/store"
@@ -109,21 +111,25 @@ type Registry struct {
 
 	write sync.Mutex // one transaction at a time; taken before mu
 
-	listening []func([]Change) // set while the house is built
+	listening []func([]Change) // these are set while the house is built
+	witnesses []func([]Change) func(*store.Unit, func(mqtt.Message))
+	commit    func(build func(u *store.Unit, emit func(mqtt.Message)) error, done func(error)) error
 	facts     func(thing string, doc indexquery.Doc)
 
-	mu       sync.RWMutex // guards what follows
-	things   table[Thing]
-	types    table[Type]
-	groups   table[Group]
-	billing  table[Billing]
-	certs    table[Certificate]
-	cas      table[CA]
-	policies table[Policy]
-	links    table[link]     // principals of things
-	attached table[struct{}] // policies of targets, key: target NUL policy
-	settings table[json.RawMessage]
-	index    index
+	mu          sync.RWMutex // guards what follows
+	things      table[Thing]
+	types       table[Type]
+	groups      table[Group]
+	billing     table[Billing]
+	certs       table[Certificate]
+	cas         table[CA]
+	policies    table[Policy]
+	templates   table[Template]
+	authorizers table[Authorizer]
+	links       table[link]     // principals of things
+	attached    table[struct{}] // policies of targets, key: target NUL policy
+	settings    table[json.RawMessage]
+	index       index
 }
 
 // Open reads the registry from the store.
@@ -132,12 +138,13 @@ func Open(db *store.Store, clk clock.Clock, cfg Config) (*Registry, error) {
 		return nil, err
 	}
 	r := &Registry{cfg: cfg, db: db, clk: clk, base: "arn:aws:iot:" + cfg.Region + ":" + cfg.Account + ":"}
+	r.commit = r.alone
 	r.index.init()
 	err := errors.Join(
 		load(r, &r.types, keyType, nil), load(r, &r.groups, keyGroup, r.index.addGroup), load(r, &r.billing, keyBilling, nil),
 		load(r, &r.things, keyThing, r.index.addThing), load(r, &r.certs, keyCert, nil), load(r, &r.cas, keyCA, nil),
 		load(r, &r.policies, keyPolicy, nil), load(r, &r.links, keyLink, r.index.addLink), load(r, &r.attached, keyAttached, r.index.addAttached),
-		load(r, &r.settings, keySetting, nil))
+		load(r, &r.settings, keySetting, nil), load(r, &r.templates, keyTemplate, nil), load(r, &r.authorizers, keyAuthorizer, nil))
 	if err != nil {
 		return nil, fmt.Errorf("open registry: %w", err)
 	}
@@ -151,16 +158,18 @@ func Open(db *store.Store, clk clock.Clock, cfg Config) (*Registry, error) {
 
 // The keys. What follows each is the name, or two names with a NUL between.
 const (
-	keyThing    = store.KeyThing + "t/"
-	keyLink     = store.KeyThing + "p/"
-	keySetting  = store.KeyThing + "s/"
-	keyType     = store.KeyThingType
-	keyGroup    = store.KeyGroup + "t/"
-	keyBilling  = store.KeyGroup + "b/"
-	keyCert     = store.KeyCert + "d/"
-	keyCA       = store.KeyCert + "ca/"
-	keyPolicy   = store.KeyPolicy + "p/"
-	keyAttached = store.KeyPolicy + "a/"
+	keyThing      = store.KeyThing + "t/"
+	keyLink       = store.KeyThing + "p/"
+	keySetting    = store.KeyThing + "s/"
+	keyType       = store.KeyThingType
+	keyGroup      = store.KeyGroup + "t/"
+	keyBilling    = store.KeyGroup + "b/"
+	keyCert       = store.KeyCert + "d/"
+	keyCA         = store.KeyCert + "ca/"
+	keyPolicy     = store.KeyPolicy + "p/"
+	keyAttached   = store.KeyPolicy + "a/"
+	keyTemplate   = store.KeyTemplate
+	keyAuthorizer = store.KeyAuthorizer
 )
 
 // load fills a table from the store.
@@ -209,6 +218,26 @@ func (r *Registry) Name(kind, arn string) string {
 // it only before the first Do.
 func (r *Registry) OnCommit(fn func([]Change)) { r.listening = append(r.listening, fn) }
 
+// Witness adds somebody who has something to say about every transaction: told of the
+// changes it gives a function that adds writes to the transaction's unit and hands
+// messages to emit. That function may be called several times for one transaction. Call
+// Witness only before the first Do.
+func (r *Registry) Witness(fn func([]Change) func(u *store.Unit, emit func(mqtt.Message))) {
+	r.witnesses = append(r.witnesses, fn)
+}
+
+// Through has transactions committed by commit, which sends what witnesses emit on its
+// way in the same unit (ingest.Road.Commit is one). Without it messages go nowhere.
+// Call it only before the first Do.
+func (r *Registry) Through(commit func(build func(u *store.Unit, emit func(mqtt.Message)) error, done func(error)) error) {
+	r.commit = commit
+}
+
+// alone commits without anybody who takes messages.
+func (r *Registry) alone(build func(u *store.Unit, emit func(mqtt.Message)) error, done func(error)) error {
+	return r.db.Do(func(u *store.Unit) error { return build(u, func(mqtt.Message) {}) }, func(_ []uint64, err error) { done(err) })
+}
+
 // SetFacts says where searches find what the registry does not keep: shadows and
 // connectivity of a thing, added to its document. Call it only before the first
 // search.
@@ -216,7 +245,7 @@ func (r *Registry) SetFacts(fn func(thing string, doc indexquery.Doc)) { r.facts
 
 // Change is one step of a transaction.
 type Change struct {
-	Kind          string // "thing", "thingtype", "thinggroup", "billinggroup", "cert", "cacert", "policy", "principal", "attachment", "setting"
+	Kind          string // "thing", "thingtype", "thinggroup", "billinggroup", "cert", "cacert", "policy", "principal", "attachment", "setting", "template", "authorizer"
 	Name          string // for links of two: "thing principal", "target policy"
 	Before, After any    // pointers to this package's types, nil where there is none; not to be changed
 	By            string // who did it

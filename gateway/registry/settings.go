@@ -1,6 +1,9 @@
 package registry
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"time"
+)
 
 // Setting reads a setting of the account (event configurations, the indexing
 // configuration, the registration code) into v. It says whether there is one.
@@ -17,6 +20,25 @@ func (r *Registry) setting(name string, v any) bool {
 
 // Setting is Registry.Setting within a transaction.
 func (tx *Tx) Setting(name string, v any) bool { return tx.r.setting(name, v) }
+
+// EventSetting is the setting that says which registry events are published: an
+// [EventSwitches].
+const EventSetting = "eventConfigurations"
+
+// EventSwitches says which kinds of events ("THING", "JOB" …) are on.
+type EventSwitches struct {
+	On      map[string]bool
+	Created time.Time
+	Changed time.Time
+}
+
+// EventOn says whether events of a kind are published.
+func (r *Registry) EventOn(kind string) bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	var s EventSwitches
+	return r.setting(EventSetting, &s) && s.On[kind]
+}
 
 // Set writes a setting of the account; nil removes it.
 func (tx *Tx) Set(name string, v any) {

@@ -48,6 +48,24 @@ func (r *Registry) tagged(arn string) (tags map[string]string, write func(*Tx, m
 		}
 		return ca.Tags, func(tx *Tx, tags map[string]string) { c := *ca; c.Tags = tags; set(tx, &r.cas, "cacert", n, &c) }, nil
 	}
+	if n := r.Name("provisioningtemplate", arn); n != "" {
+		t, err := r.template(n)
+		if err != nil {
+			return nil, nil, err
+		}
+		return t.Tags, func(tx *Tx, tags map[string]string) { c := *t; c.Tags = tags; set(tx, &r.templates, "template", n, &c) }, nil
+	}
+	if n := r.Name("authorizer", arn); n != "" {
+		a, err := r.authorizer(n)
+		if err != nil {
+			return nil, nil, err
+		}
+		return a.Tags, func(tx *Tx, tags map[string]string) {
+			c := *a
+			c.Tags = tags
+			set(tx, &r.authorizers, "authorizer", n, &c)
+		}, nil
+	}
 	return nil, nil, fault.New(fault.Invalid, "the resource %s cannot have tags here", arn)
 }
 

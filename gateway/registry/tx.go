@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"tidegate/gateway/fault"
+	"tidegate/gateway/mqtt"
 	"tidegate/gateway/store"
 )
 
@@ -40,7 +41,12 @@ func (r *Registry) submit(by string, fn func(*Tx) error, done chan<- error) erro
 	if err := tx.run(fn); err != nil {
 		return err
 	}
-	err := r.db.Do(func(u *store.Unit) error {
+	tell := make([]func(*store.Unit, func(mqtt.Message)), 0, len(r.witnesses))
+	for _, w := range r.witnesses {
+		tell = append(tell, w(tx.changes))
+	}
+	err := r.commit(func(u *store.Unit, emit func(mqtt.Message)) error {
+		u.Vital = tx.takesAway()
 		for _, key := range tx.order {
 			if val := tx.put[key]; val != nil {
 				u.Put(key, val)
@@ -48,8 +54,13 @@ func (r *Registry) submit(by string, fn func(*Tx) error, done chan<- error) erro
 				u.Del(key)
 			}
 		}
+		if len(tx.order) > 0 {
+			for _, fn := range tell {
+				fn(u, emit)
+			}
+		}
 		return nil
-	}, func(_ []uint64, err error) {
+	}, func(err error) {
 		if err == nil && len(tx.changes) > 0 {
 			for _, fn := range r.listening {
 				fn(tx.changes)
@@ -63,6 +74,17 @@ func (r *Registry) submit(by string, fn func(*Tx) error, done chan<- error) erro
 		r.mu.Unlock()
 	}
 	return err
+}
+
+// takesAway says whether nothing is given to anybody: such a transaction must pass even
+// where there is no room, or nobody could be locked out of a full gateway.
+func (tx *Tx) takesAway() bool {
+	for _, c := range tx.changes {
+		if is, ok := c.After.(*Certificate); c.After != nil && (!ok || is.Status == Active) {
+			return false
+		}
+	}
+	return true
 }
 
 // run applies fn to the tables, or takes back what it did.

@@ -48,11 +48,4 @@ func (f Fleet) Watch(changed func(thing string)) {
 }
 
 // Events says whether events of a kind of AWS's event configurations ("JOB") are enabled.
-func (f Fleet) Events(kind string) bool {
-	var on map[string]struct{ Enabled bool }
-	return f.Registry.Setting(EventSetting, &on) && on[kind].Enabled
-}
-
-// EventSetting is the registry's setting that holds the event configurations, in the form
-// of UpdateEventConfigurations.
-const EventSetting = "eventConfigurations"
+func (f Fleet) Events(kind string) bool { return f.Registry.EventOn(kind) }

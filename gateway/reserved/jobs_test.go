@@ -210,7 +210,7 @@ func TestJobEventsAreSentOnceEnabled(t *testing.T) {
 	o := newOffice(t)
 	o.thing("p")
 	o.registry(func(tx *registry.Tx) error {
-		tx.Set(reserved.EventSetting, map[string]any{"JOB": map[string]bool{"Enabled": true}, "JOB_EXECUTION": map[string]bool{"Enabled": true}})
+		tx.Set(registry.EventSetting, registry.EventSwitches{On: map[string]bool{"JOB": true, "JOB_EXECUTION": true}})
 		return nil
 	})
 	o.call("CreateJob", create)

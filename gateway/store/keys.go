@@ -5,22 +5,26 @@ import "encoding/binary"
 // Every key prefix of the rooms, with the room that alone writes it. Rooms spell their keys with
 // these; a key that begins with none of them is a defect.
 const (
-	KeyJournal   = "jr/"        // gateway/journal: cursors, ledger
-	KeySession   = "sess/"      // gateway/broker/session: sessions, subscriptions, in-flight marks
-	KeyRetained  = "ret/"       // gateway/broker/session: retained messages
-	KeyShadow    = "shadow/"    // gateway/shadow: documents, versions, tombstones
-	KeyThing     = "thing/"     // gateway/registry: things
-	KeyThingType = "thingtype/" // gateway/registry: thing types
-	KeyGroup     = "group/"     // gateway/registry: thing groups
-	KeyCert      = "cert/"      // gateway/registry: certificates
-	KeyPolicy    = "policy/"    // gateway/registry: policies and attachments
-	KeyJob       = "job/"       // gateway/jobs: jobs and executions
-	KeyIdentity  = "ident/"     // gateway/identity: the gateway's own certificates
-	KeyOperator  = "oper/"      // gateway/operators: people and their access keys
-	KeyRule      = "rule/"      // gateway/rules: definitions
-	KeyUplink    = "up/"        // sync/uplink: what an upstream remembers
-	KeyShadowUp  = "shup/"      // sync/shadowsync: base versions
-	KeyClock     = "clock/"     // gateway/node: last known good time
+	KeyJournal    = "jr/"        // gateway/journal: cursors, ledger
+	KeySession    = "sess/"      // gateway/broker/session: sessions, subscriptions, in-flight marks
+	KeyRetained   = "ret/"       // gateway/broker/session: retained messages
+	KeyShadow     = "shadow/"    // gateway/shadow: documents, versions, tombstones
+	KeyThing      = "thing/"     // gateway/registry: things
+	KeyThingType  = "thingtype/" // gateway/registry: thing types
+	KeyGroup      = "group/"     // gateway/registry: thing groups
+	KeyCert       = "cert/"      // gateway/registry: certificates
+	KeyPolicy     = "policy/"    // gateway/registry: policies and attachments
+	KeyTemplate   = "tmpl/"      // gateway/registry: provisioning templates
+	KeyAuthorizer = "author/"    // gateway/registry: custom authorizers
+	KeyProvision  = "prov/"      // gateway/provision: registration tasks
+	KeyAudit      = "audit/"     // gateway/audit: who changed what
+	KeyJob        = "job/"       // gateway/jobs: jobs and executions
+	KeyIdentity   = "ident/"     // gateway/identity: the gateway's own certificates
+	KeyOperator   = "oper/"      // gateway/operators: people and their access keys
+	KeyRule       = "rule/"      // gateway/rules: definitions
+	KeyUplink     = "up/"        // sync/uplink: what an upstream remembers
+	KeyShadowUp   = "shup/"      // sync/shadowsync: base versions
+	KeyClock      = "clock/"     // gateway/node: last known good time
 )
 
 // The store's own keys in Badger. All numbers are big-endian, so that they sort.

@@ -3,7 +3,6 @@ package control
 import (
 	"maps"
 	"slices"
-	"time"
 
 	"tidegate/gateway/api/restjson"
 	"tidegate/gateway/fault"
@@ -13,16 +12,6 @@ import (
 // eventTypes are the kinds of registry events that can be switched.
 var eventTypes = []string{"THING", "THING_GROUP", "THING_TYPE", "THING_GROUP_MEMBERSHIP", "THING_GROUP_HIERARCHY", "THING_TYPE_ASSOCIATION",
 	"JOB", "JOB_EXECUTION", "POLICY", "CERTIFICATE", "CA_CERTIFICATE"}
-
-// EventSetting is where the registry keeps which events are on: an [Events].
-const EventSetting = "eventConfigurations"
-
-// Events says which kinds of events are on.
-type Events struct {
-	On      map[string]bool
-	Created time.Time
-	Changed time.Time
-}
 
 type enabled struct {
 	Enabled bool `json:"Enabled"`
@@ -41,8 +30,8 @@ func (c *Control) account() []restjson.Op {
 			return nil, fault.New(fault.Invalid, "the endpoint type %s is unknown", in.Type)
 		}),
 		restjson.Handle("DescribeEventConfigurations", "GET", "/event-configurations", func(*restjson.Call, *struct{}) (any, error) {
-			var e Events
-			reg.Setting(EventSetting, &e)
+			var e registry.EventSwitches
+			reg.Setting(registry.EventSetting, &e)
 			all := map[string]enabled{}
 			for _, t := range eventTypes {
 				all[t] = enabled{e.On[t]}
@@ -62,9 +51,9 @@ func (c *Control) account() []restjson.Op {
 				}
 			}
 			return empty, c.do(call, func(tx *registry.Tx) error {
-				var have Events
-				tx.Setting(EventSetting, &have)
-				e := Events{On: map[string]bool{}, Created: have.Created, Changed: c.Clock.Now()}
+				var have registry.EventSwitches
+				tx.Setting(registry.EventSetting, &have)
+				e := registry.EventSwitches{On: map[string]bool{}, Created: have.Created, Changed: c.Clock.Now()}
 				if e.Created.IsZero() {
 					e.Created = e.Changed
 				}
@@ -72,7 +61,7 @@ func (c *Control) account() []restjson.Op {
 				for name, v := range in.Configurations {
 					e.On[name] = v.Enabled
 				}
-				tx.Set(EventSetting, e)
+				tx.Set(registry.EventSetting, e)
 				return nil
 			})
 		}),
