@@ -1,16 +1,20 @@
-// Package listen opens the gateway's ports, accepts connections and says where it
-// listens.
+// Package listen opens the gateway's ports, accepts connections, leads each to its door
+// and says where it listens.
 //
 // All ports are opened at once, before anything else is: a port that is taken stops
-// the start early and with a clear word. Who is served on which is up to the caller:
-// a door takes connections one by one, or the whole listener (an HTTP server does).
+// the start early and with a clear word. A door takes connections one by one, or the
+// whole listener (the metrics do). The doors here are [Secure], which does TLS and
+// leads on by ALPN, [Web], an HTTP server with bounds, and [WebSocket], the way to the
+// broker for browsers. None of them lets one client keep another out: what costs memory
+// before it is known who is there is bounded, in all and for one address.
 //
-//	set, err := listen.Open(log, hp, []listen.Addr{{Name: "mqtt", Addr: "127.0.0.1:1883"}})
+//	set, err := listen.Open(log, hp, []listen.Addr{{Name: "mqtts", Addr: "0.0.0.0:8883"}})
 //	g.OnStop("ports", set.Close)
-//	g.Add("doors", set.Doors(map[string]func(net.Conn){"mqtt": broker.Serve}))
+//	mqtts := listen.NewSecure("mqtts", id.ServerTLS(), log, nil, func(t *broker.Transport) { br.Serve(t, broker.Via{Listener: "mqtts"}) })
+//	g.Add("doors", set.Doors(map[string]func(net.Conn){"mqtts": mqtts.Serve}))
 //	g.Add("announce", set.Announce(filepath.Join(data, "run", "listeners.json")))
 //
-// It does no TLS and knows no protocol.
+// It judges no certificate and no signature: who may come in is asked of gateway/authz.
 package listen
 
 import (

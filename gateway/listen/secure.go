@@ -41,6 +41,7 @@ type Secure struct {
 	protocols []Protocol
 	other     func(*broker.Transport)
 	log       *slog.Logger
+	timeout   time.Duration
 
 	ctx    context.Context // ends handshakes at Close
 	cancel context.CancelFunc
@@ -53,7 +54,7 @@ type Secure struct {
 // NewSecure makes a door for the port called name. protocols are in the order of
 // preference; a client that asks for none of them, or for nothing, is led to other.
 func NewSecure(name string, cfg *tls.Config, log *slog.Logger, protocols []Protocol, other func(*broker.Transport)) *Secure {
-	s := &Secure{name: name, cfg: cfg.Clone(), protocols: protocols, other: other, log: log, gate: newShare(maxHandshakes, oneHandshakes, slowHandshake)}
+	s := &Secure{name: name, cfg: cfg.Clone(), protocols: protocols, other: other, log: log, timeout: tlsTimeout, gate: newShare(maxHandshakes, oneHandshakes, slowHandshake)}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	for _, p := range protocols {
 		s.cfg.NextProtos = append(s.cfg.NextProtos, p.Name)
@@ -106,7 +107,7 @@ func (s *Secure) Serve(nc net.Conn) {
 }
 
 func (s *Secure) handshake(nc net.Conn) (*broker.Transport, error) {
-	ctx, cancel := context.WithTimeout(s.ctx, tlsTimeout)
+	ctx, cancel := context.WithTimeout(s.ctx, s.timeout)
 	defer cancel()
 	over := func() { nc.SetDeadline(time.Unix(1, 0)) }
 	stop := context.AfterFunc(ctx, over)
