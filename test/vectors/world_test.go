@@ -340,7 +340,7 @@ var (
 func (w *world) registryCall(op string, input json.RawMessage) error {
 	var in struct {
 		ThingName, ThingGroupName, QueryString string
-		EventConfigurations                    json.RawMessage
+		EventConfigurations                    map[string]struct{ Enabled bool }
 	}
 	if err := json.Unmarshal(input, &in); err != nil {
 		return err
@@ -361,7 +361,11 @@ func (w *world) registryCall(op string, input json.RawMessage) error {
 		case "RemoveThingFromThingGroup":
 			err = tx.RemoveFromGroup(in.ThingName, in.ThingGroupName)
 		case "UpdateEventConfigurations":
-			tx.Set(reserved.EventSetting, in.EventConfigurations)
+			e := registry.EventSwitches{On: map[string]bool{}}
+			for kind, c := range in.EventConfigurations {
+				e.On[kind] = c.Enabled
+			}
+			tx.Set(registry.EventSetting, e)
 		default:
 			err = fmt.Errorf("operation %s: %w", op, errors.ErrUnsupported)
 		}
