@@ -22,8 +22,9 @@ import (
 	"tidegate/gateway/store"
 )
 
-// maxResults bounds what one message may cause in all, through rules and reserved topics.
-const maxResults = 256
+// maxResults bounds what one message may cause in all, through rules and reserved topics. A request for blocks of
+// a stream has up to 512 answers.
+const maxResults = 600
 
 // perUnit is how many messages of a run that need looking at one by one share a unit.
 const perUnit = 64
