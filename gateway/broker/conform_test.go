@@ -412,6 +412,28 @@ func TestKeepAliveEndsTheSilent(t *testing.T) {
 	}
 }
 
+func TestLimitsOfAMessage(t *testing.T) {
+	h := open(t, func(h *house) { h.cfg.Limits.Retained, h.cfg.Limits.UserProperties = 2, 20 })
+	p := h.dial(rawmqtt.Options{ClientID: "p", Clean: true, V5: true})
+	s := h.dial(rawmqtt.Options{ClientID: "s", Clean: true, V5: true})
+	s.sub(0, "live")
+	p.pub("r/1", "x", 1, rawmqtt.Retain)
+	p.pub("r/2", "x", 1, rawmqtt.Retain)
+	p.pub("r/2", "y", 1, rawmqtt.Retain)
+	p.write(rawmqtt.AppendPublish(nil, true, "r/3", []byte("x"), 1, 9, rawmqtt.Retain))
+	if pk := p.next(rawmqtt.Puback); pk.Code != 0x97 {
+		t.Errorf("one retained message too many: 0x%02x", pk.Code)
+	}
+	p.write(pkt(0x30, "live", props(2, u32(1<<30)), []byte("z")))
+	if pk := s.get("live", "z", 0, 0); !bytes.Equal(pk.Props, append([]byte{2}, u32(604800)...)) {
+		t.Errorf("message expiry % x", pk.Props)
+	}
+	p.write(pkt(0x30, "r/2", props(0x26, "0123456789", "0123456789")))
+	if code := p.closed(); code != 0x95 {
+		t.Errorf("user properties: 0x%02x", code)
+	}
+}
+
 func TestRefusedByTheRoad(t *testing.T) {
 	h := open(t)
 	h.road.err = func(r *mqtt.Run) error {

@@ -69,7 +69,7 @@ func (c *Conn) connect(f []byte) error {
 		c.refuseConnect(pk, why)
 		return why
 	}
-	id, assigned := pk.Connect.ClientIdentifier, ""
+	id, assigned := strings.Clone(pk.Connect.ClientIdentifier), "" // not the whole packet for the sake of the id
 	if id == "" {
 		id = newID("auto-")
 		assigned = id

@@ -66,6 +66,7 @@ var (
 	errServer        = &Reason{codeUnspecified, "internal failure", "SERVER_ERROR"}
 	errAdministrator = &Reason{codeAdministrative, "disconnected by an operator", "API_INITIATED_DISCONNECT"}
 	errThrottled     = &Reason{codeRateTooHigh, "message rate too high", "THROTTLED"}
+	errManyRetained  = &Reason{codeQuota, "too many retained messages", "THROTTLED"}
 	errSlow          = &Reason{codeQuota, "too much is waiting for this client", "THROTTLED"}
 	errFull          = &Reason{codeQuota, "no room for more messages", "THROTTLED"}
 	errStalled       = &Reason{codeUnspecified, "the client takes nothing of what is sent", "CONNECTION_LOST"}

@@ -53,6 +53,17 @@ func (x *retainedIndex) len() int {
 	return x.topics.Len()
 }
 
+// full says whether topic would be one too many.
+func (x *retainedIndex) full(topic string, limit int) bool {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	if x.topics.Len() < limit {
+		return false
+	}
+	_, known := x.topics.Get(topic)
+	return !known
+}
+
 // now gives the version that the next message will be later than.
 func (x *retainedIndex) now() uint64 {
 	x.mu.RLock()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"strings"
+	"time"
 
 	"tidegate/gateway/fault"
 	"tidegate/gateway/mqtt"
@@ -86,6 +87,9 @@ func (c *Conn) publish(f []byte) bool {
 	if why := c.admit(&p, len(f)); why != nil {
 		return !c.fail(why)
 	}
+	if len(p.Props) > 0 {
+		c.b.clampExpiryIn(p.Props)
+	}
 	if c.v5 && (len(p.Topic) == 0 || len(p.Props) > 0 && hasAlias(p.Props)) {
 		return c.publishAliased(f, &p)
 	}
@@ -110,6 +114,34 @@ func (c *Conn) publish(f []byte) bool {
 		return !c.fail(errReceiveMax) // [MQTT-3.3.4-9]
 	}
 	return true
+}
+
+// userProps gives how many bytes of props are user properties.
+func userProps(props []byte) (n int) {
+	for len(props) > 0 {
+		id, val, rest, err := mqtt.NextProp(props)
+		if err != nil {
+			break
+		}
+		if id == mqtt.PropUser {
+			n += len(val)
+		}
+		props = rest
+	}
+	return n
+}
+
+// clampExpiryIn bounds the message expiry in props, in place, as AWS does: 0 counts as 1.
+func (b *Broker) clampExpiryIn(props []byte) {
+	v := expiryOf(props)
+	if v == nil {
+		return
+	}
+	sec := binary.BigEndian.Uint32(v)
+	if m := b.cfg.Limits.MessageExpiryMax; m > 0 && time.Duration(sec)*time.Second > m {
+		sec = uint32(m / time.Second)
+	}
+	binary.BigEndian.PutUint32(v, max(sec, 1))
 }
 
 // protocolError finds the more exact words for a PUBLISH that breaks the protocol.
@@ -137,6 +169,9 @@ func (c *Conn) admit(p *mqtt.Publish, size int) *Reason {
 	}
 	if p.QoS == 2 && !c.b.cfg.QoS2 { // [MQTT-3.2.2-11]
 		return errNoQoS2
+	}
+	if l.UserProperties > 0 && len(p.Props) > l.UserProperties && userProps(p.Props) > l.UserProperties {
+		return errTooLarge
 	}
 	if l.PublishRate > 0 || l.ByteRate > 0 {
 		r := c.in.rate
@@ -201,6 +236,10 @@ func (c *Conn) hand(topic []byte) {
 	c.b.stats.received.Add(int64(n))
 	if !c.mayPublish(r.Topic, r.Retain) {
 		c.refuse(r, errUnauthorized)
+		return
+	}
+	if l := c.b.cfg.Limits.Retained; r.Retain && l > 0 && len(r.Payload(n-1)) > 0 && c.b.retained.full(r.Topic, l) {
+		c.refuse(r, errManyRetained)
 		return
 	}
 	r.Ordered = c.runs.Load() > 0

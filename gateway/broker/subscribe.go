@@ -30,7 +30,7 @@ func (c *Conn) subscribe(pk *packets.Packet) error {
 	var added []session.Sub
 	var fresh []bool
 	for i, f := range pk.Filters {
-		x := session.Sub{Filter: f.Filter, QoS: f.Qos, NoLocal: f.NoLocal, RAP: f.RetainAsPublished, Handling: f.RetainHandling, ID: id}
+		x := session.Sub{Filter: strings.Clone(f.Filter), QoS: f.Qos, NoLocal: f.NoLocal, RAP: f.RetainAsPublished, Handling: f.RetainHandling, ID: id}
 		if codes[i] = c.judgeFilter(&x, len(pk.Filters)); codes[i] == codeProtocol {
 			return errProtocol
 		}

@@ -57,7 +57,6 @@ type Sub struct {
 	Handling byte   `json:"rh,omitempty"`  // retain handling
 	ID       uint32 `json:"sid,omitempty"` // subscription identifier, 0: none
 	Since    uint64 `json:"since"`         // journal number from which on it holds
-	Pending  bool   `json:"ret,omitempty"` // its retained messages were not all acknowledged
 }
 
 // Find gives the subscription with filter, nil when there is none.
