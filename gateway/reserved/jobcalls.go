@@ -3,6 +3,8 @@ package reserved
 import (
 	"encoding/json"
 	"errors"
+	"strconv"
+	"strings"
 
 	"tidegate/gateway/fault"
 	"tidegate/gateway/jobs"
@@ -234,10 +236,14 @@ var jobOps = map[string]func(*Jobs, []byte) (any, error){
 	}),
 	"DeleteJobExecution": changes(func(j *Jobs, tx jobs.Tx, tell func(jobs.Notice), in struct {
 		JobID, ThingName string
-		ExecutionNumber  int64
+		ExecutionNumber  json.RawMessage // a number, or text when it comes from a path
 		Force            bool
 	}) (any, error) {
-		return nil, j.room.DeleteExecution(tx, tell, in.JobID, in.ThingName, in.ExecutionNumber, in.Force)
+		n, err := strconv.ParseInt(strings.Trim(string(in.ExecutionNumber), `"`), 10, 64)
+		if err != nil {
+			return nil, fault.New(fault.Invalid, "executionNumber must be an integer")
+		}
+		return nil, j.room.DeleteExecution(tx, tell, in.JobID, in.ThingName, n, in.Force)
 	}),
 	"CreateJobTemplate": changes(func(j *Jobs, tx jobs.Tx, _ func(jobs.Notice), in jobs.TemplateInput) (any, error) {
 		t, err := j.room.CreateTemplate(tx, in)

@@ -38,6 +38,8 @@ type Deps struct {
 	Auth      *authz.Authz
 	Clock     clock.Clock
 	Log       *slog.Logger // nil: silent
+	Jobs      Caller       // nil: no operations about jobs
+	Streams   Caller       // nil: none about streams
 	// Connectivity says whether a thing's client is connected, since when, and why it
 	// is not. Nil: not known.
 	Connectivity func(thing string) (connected bool, sinceMillis int64, reason string, ok bool)
@@ -64,7 +66,7 @@ func New(d Deps, cfg Config) *Control {
 	}
 	c := &Control{Deps: d, cfg: cfg, verify: sigv4.Verifier{Secret: d.Operators.Secret, Now: d.Clock.Now, Trusted: d.Clock.Trusted}}
 	var ops []restjson.Op
-	for _, list := range [][]restjson.Op{c.things(), c.types(), c.groups(), c.billing(), c.certificates(), c.authorities(), c.policies(), c.provisioning(), c.account()} {
+	for _, list := range [][]restjson.Op{c.things(), c.types(), c.groups(), c.billing(), c.certificates(), c.authorities(), c.policies(), c.provisioning(), c.account(), c.jobs(), c.streams()} {
 		ops = append(ops, list...)
 	}
 	c.server = restjson.Server{Ops: ops, Authorize: c.authorize, Dialect: dialect, MaxBody: cfg.MaxBody, Log: d.Log}

@@ -7,6 +7,7 @@ import (
 	"tidegate/gateway/api/restjson"
 	"tidegate/gateway/api/sigv4"
 	"tidegate/gateway/fault"
+	"tidegate/gateway/jobs"
 	"tidegate/gateway/provision"
 	"tidegate/gateway/registry"
 	"tidegate/gateway/registry/indexquery"
@@ -44,6 +45,8 @@ var reasons = []struct {
 	{sigv4.ErrToken, restjson.Problem{Status: http.StatusForbidden, Name: "ExpiredTokenException"}},
 	{provision.ErrConflict, restjson.Problem{Status: 409, Name: "ConflictingResourceUpdateException"}},
 	{errRegistration, restjson.Problem{Status: 400, Name: "ResourceRegistrationFailureException"}},
+	{jobs.ErrTransition, restjson.Problem{Status: 409, Name: "InvalidStateTransitionException"}},
+	{jobs.ErrVersion, restjson.Problem{Status: 409, Name: "VersionConflictException"}},
 	{registry.ErrVersion, restjson.Problem{Status: 409, Name: "VersionConflictException"}},
 	{registry.ErrInUse, restjson.Problem{Status: 409, Name: "DeleteConflictException"}},
 	{registry.ErrVersions, restjson.Problem{Status: 409, Name: "VersionsLimitExceededException"}},
