@@ -77,9 +77,9 @@ func (s *client) who() Principal {
 	return nil
 }
 
-// enqueue takes in a run of QoS 1 or 2, in the session's own encoding, whose first
-// message has journal number first; 0 when it is not in the journal.
-func (s *client) enqueue(v *mqtt.Run, first uint64, ob *Outbox) {
+// enqueue takes in a run of QoS 1 or 2, in the session's own encoding and as it came, whose
+// first message has journal number first; 0 when it is not in the journal.
+func (s *client) enqueue(v, came *mqtt.Run, first uint64, ob *Outbox) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n, k := len(v.Frames), 0
@@ -101,7 +101,7 @@ func (s *client) enqueue(v *mqtt.Run, first uint64, ob *Outbox) {
 	c := s.conn.Load()
 	if s.behind || c == nil {
 		if s.persistent || c != nil {
-			s.remember(v, k, first)
+			s.remember(v, came, k, first)
 		}
 		return
 	}
@@ -113,9 +113,9 @@ func (s *client) enqueue(v *mqtt.Run, first uint64, ob *Outbox) {
 		case over && first != 0 && s.cursor != nil:
 			s.leave(first+uint64(k), first+uint64(n))
 		case over:
-			s.remember(v, k, first)
+			s.remember(v, came, k, first)
 		default:
-			s.queue.add(v, k, first, 0)
+			s.queue.add(v, came, k, first, 0)
 		}
 		if v.QoS == 2 || s.behind {
 			s.pump(c, ob)
@@ -140,12 +140,12 @@ func (s *client) leave(first, end uint64) {
 // remember keeps in memory what is not in the journal although it should be: it was
 // published before the session was known to need it. Beyond four times the bound the
 // client is cut off rather than anything dropped in silence.
-func (s *client) remember(v *mqtt.Run, k int, first uint64) {
+func (s *client) remember(v, came *mqtt.Run, k int, first uint64) {
 	after := uint64(0)
 	if s.behind && first == 0 {
 		after = s.seen
 	}
-	s.queue.add(v, k, first, after)
+	s.queue.add(v, came, k, first, after)
 	size := s.queue.size()
 	c := s.conn.Load()
 	if size > s.b.cfg.SessionMemory && !s.asked && s.cursor == nil {
@@ -370,18 +370,28 @@ func (s *client) pump(c *Conn, ob *Outbox) {
 		return // first what was in the window before
 	}
 	q := &s.queue
+	if q.empty() {
+		return
+	}
+	now := s.b.clk.Now().UnixMilli()
 	for !q.empty() && s.room() > 0 {
 		it := &q.items[q.at]
 		if s.pending && it.after > s.pos {
 			return
 		}
+		if it.expired(now) {
+			q.pop(1)
+			s.b.stats.expired.Add(1)
+			s.settle()
+			continue
+		}
 		if it.qos == 2 {
-			s.start2(q.frame(q.at), it.id-it.start, it.seq)
+			s.start2(q.fresh(q.at, s.v5, now), it.id-it.start, it.seq)
 			q.pop(1)
 			continue
 		}
-		n := q.alike(s.room(), s.pending, s.pos)
-		m := s.sendQueued(c, n, ob)
+		n := q.alike(s.room(), s.pending, s.pos, now)
+		m := s.sendQueued(c, n, now, ob)
 		q.pop(m)
 		if m < n {
 			return
@@ -390,7 +400,7 @@ func (s *client) pump(c *Conn, ob *Outbox) {
 }
 
 // sendQueued sends the first n messages of the queue, which are alike.
-func (s *client) sendQueued(c *Conn, n int, ob *Outbox) int {
+func (s *client) sendQueued(c *Conn, n int, now int64, ob *Outbox) int {
 	q := &s.queue
 	if !c.lockOut() || c.full() {
 		c.out.mu.Unlock()
@@ -399,7 +409,7 @@ func (s *client) sendQueued(c *Conn, n int, ob *Outbox) int {
 	sent := 0
 	for ; sent < n && !c.full(); sent++ {
 		it := &q.items[q.at+sent]
-		s.sendOne(c, q.frame(q.at+sent), it.id-it.start, it.seq, handle{})
+		s.sendOne(c, q.fresh(q.at+sent, s.v5, now), it.id-it.start, it.seq, handle{})
 	}
 	c.unlockOut(ob)
 	s.b.stats.sent.Add(int64(sent))

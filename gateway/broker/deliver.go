@@ -33,7 +33,7 @@ func (b *Broker) Deliver(run *mqtt.Run, first uint64, r *Route, ob *Outbox) {
 		qos := min(run.QoS, g.qos)
 		v := f.as(t.s.v5, qos, run.Retain && g.rap, g.ids)
 		if qos > 0 {
-			t.s.enqueue(v, first, ob)
+			t.s.enqueue(v, run, first, ob)
 		} else if c := t.s.conn.Load(); c != nil {
 			c.offer(v, ob)
 		}

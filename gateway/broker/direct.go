@@ -17,7 +17,7 @@ func (b *Broker) deliverTo(run *mqtt.Run, ob *Outbox) {
 	f := newFan(run, 0)
 	v := f.as(s.v5, min(run.QoS, 1), false, nil)
 	if v.QoS > 0 {
-		s.enqueue(v, 0, ob)
+		s.enqueue(v, run, 0, ob)
 	} else {
 		c.offer(v, ob)
 	}

@@ -1,6 +1,10 @@
 package broker
 
-import "tidegate/gateway/mqtt"
+import (
+	"encoding/binary"
+
+	"tidegate/gateway/mqtt"
+)
 
 // Packet ids 1 to ids1 are QoS 1's, given in turn; those above are QoS 2's, which have to
 // outlive a restart. A client cannot tell.
@@ -105,7 +109,10 @@ type queued struct {
 	qos       byte
 	seq       uint64 // journal number, 0 when it has none
 	after     uint64 // it came after the journal's messages below this number
+	expires   int64  // unix ms, 0: never
 }
+
+func (it *queued) expired(now int64) bool { return it.expires != 0 && it.expires <= now }
 
 func (q *backlog) empty() bool { return q.at == len(q.items) }
 
@@ -117,8 +124,9 @@ func (q *backlog) size() int {
 	return len(q.buf) - int(q.items[q.at].start)
 }
 
-// add appends messages of v from the k-th on.
-func (q *backlog) add(v *mqtt.Run, k int, first, after uint64) {
+// add appends messages of v from the k-th on. The run as it came tells when they expire,
+// which concerns receivers of either version.
+func (q *backlog) add(v, came *mqtt.Run, k int, first, after uint64) {
 	from := v.Frames[k].Start
 	off := uint32(len(q.buf)) - from
 	q.buf = append(q.buf, v.Buf[from:]...)
@@ -127,7 +135,13 @@ func (q *backlog) add(v *mqtt.Run, k int, first, after uint64) {
 		if first != 0 {
 			seq = first + uint64(k+i)
 		}
-		q.items = append(q.items, queued{f.Start + off, f.ID + off, v.QoS, seq, after})
+		expires := int64(0)
+		if came.V5 {
+			if x := expiryOf(came.RawProps(k + i)); x != nil {
+				expires = came.At.UnixMilli() + 1000*int64(binary.BigEndian.Uint32(x))
+			}
+		}
+		q.items = append(q.items, queued{f.Start + off, f.ID + off, v.QoS, seq, after, expires})
 	}
 }
 
@@ -139,10 +153,23 @@ func (q *backlog) frame(i int) []byte {
 	return q.buf[q.items[i].start:end]
 }
 
+// fresh gives message i with what is left of its expiry ([MQTT-3.3.2-6]).
+func (q *backlog) fresh(i int, v5 bool, now int64) []byte {
+	f, it := q.frame(i), &q.items[i]
+	if v5 && it.expires != 0 {
+		b := f[it.id-it.start+2:]
+		n, w := mqtt.Varint(b)
+		if x := expiryOf(b[w : w+n]); x != nil {
+			binary.BigEndian.PutUint32(x, uint32((it.expires-now+999)/1000))
+		}
+	}
+	return f
+}
+
 // alike gives how many messages at the front are QoS 1 and may go now, at most n.
-func (q *backlog) alike(n int, pending bool, pos uint64) int {
+func (q *backlog) alike(n int, pending bool, pos uint64, now int64) int {
 	for k := 0; k < n; k++ {
-		if i := q.at + k; i == len(q.items) || q.items[i].qos != 1 || pending && q.items[i].after > pos {
+		if i := q.at + k; i == len(q.items) || q.items[i].qos != 1 || pending && q.items[i].after > pos || q.items[i].expired(now) {
 			return k
 		}
 	}
