@@ -56,9 +56,9 @@ type Conn struct {
 	refused atomic.Bool // a message was refused that MQTT 3.1.1 has no answer for: nothing more is read
 	special *special    // what makes its output unlike others', nil in the common case
 
-	uncommitted atomic.Int64 // bytes of QoS ≥ 1 handed to the road and not acknowledged
-	runs        atomic.Int32 // the same in runs
-	unacked     atomic.Int32 // the same in messages; QoS 2 counts until PUBCOMP
+	uncommitted atomic.Int64    // bytes of QoS ≥ 1 handed to the road and not acknowledged
+	pending     [2]atomic.Int32 // messages handed to the road and not answered yet: QoS 0, and those above
+	unacked     atomic.Int32    // those of QoS ≥ 1 until they are acknowledged; QoS 2 counts until PUBCOMP
 
 	readFn, writeFn func(uintptr) bool
 }

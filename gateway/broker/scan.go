@@ -8,6 +8,7 @@ import (
 
 	"tidegate/gateway/fault"
 	"tidegate/gateway/mqtt"
+	"tidegate/gateway/mqtt/awstopic"
 )
 
 // parse consumes the whole packets in the buffer. True means that the reader must look
@@ -242,9 +243,10 @@ func (c *Conn) hand(topic []byte) {
 		c.refuse(r, errManyRetained)
 		return
 	}
-	r.Ordered = c.runs.Load() > 0
+	waits := &c.pending[min(r.QoS, 1)]
+	r.Ordered = waits.Load() > 0 // [MQTT-4.6.0-6]
+	waits.Add(int32(n))
 	if r.QoS > 0 {
-		c.runs.Add(1)
 		c.uncommitted.Add(int64(len(r.Buf)))
 	}
 	c.b.pub.Publish(r, c, &in.ob)
@@ -269,7 +271,8 @@ func (c *Conn) mayPublish(topic string, retain bool) bool {
 
 // mayPublish asks the policies, and knows which topics are the gateway's own.
 func (b *Broker) mayPublish(p Principal, topic string, retain bool) bool {
-	if topic[0] == '$' && (retain || strings.HasPrefix(topic, "$SYS/") || strings.HasPrefix(topic, "$share/")) {
+	if topic[0] == '$' && (retain || strings.HasPrefix(topic, "$SYS/") || strings.HasPrefix(topic, "$share/") ||
+		awstopic.Is(topic) && !awstopic.MayPublish(topic)) {
 		return false
 	}
 	return b.az.MayPublish(p, topic, retain)
@@ -308,6 +311,7 @@ func (c *Conn) judgeTopic(topic []byte) *Reason {
 // is nil when its messages are kept, or need not be.
 func (c *Conn) Ack(run *mqtt.Run, err error, ob *Outbox) {
 	n := len(run.Frames)
+	c.pending[min(run.QoS, 1)].Add(-int32(n))
 	if run.QoS == 0 {
 		return
 	}
@@ -324,7 +328,6 @@ func (c *Conn) Ack(run *mqtt.Run, err error, ob *Outbox) {
 		}
 	}
 	ok := c.lockOut()
-	c.runs.Add(-1)
 	c.uncommitted.Add(-int64(len(run.Buf)))
 	if run.QoS == 1 || err != nil {
 		c.unacked.Add(-int32(n))

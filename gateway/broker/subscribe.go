@@ -7,6 +7,7 @@ import (
 
 	"tidegate/gateway/broker/session"
 	"tidegate/gateway/mqtt"
+	"tidegate/gateway/mqtt/awstopic"
 	"tidegate/gateway/mqtt/topicindex"
 	"tidegate/gateway/store"
 )
@@ -136,7 +137,7 @@ func (c *Conn) judgeFilter(x *session.Sub, filters int) byte {
 		l.TopicBytes > 0 && len(filter) > l.TopicBytes,
 		l.TopicSlashes > 0 && strings.Count(filter, "/") > l.TopicSlashes && !strings.HasPrefix(filter, "$aws/"):
 		return codeBadFilter
-	case strings.HasPrefix(filter, "$aws/rules/"): // Basic Ingest goes one way
+	case awstopic.Is(filter) && !awstopic.MaySubscribe(filter): // not served, or one way as Basic Ingest
 		return codeNotAuthorized
 	case !c.b.az.MaySubscribe(c.info.principal, x.Filter):
 		return codeNotAuthorized

@@ -139,11 +139,11 @@ func (r *Road) Publish(run *mqtt.Run, from broker.Acker, ob *broker.Outbox) {
 	mark, marked := from.(broker.Stamper)
 	marked = marked && mark.Stamped(run)
 	switch {
-	case !keep && !marked && (run.QoS == 0 || !run.Ordered):
+	case !keep && !marked && !run.Ordered:
 		r.direct.Add(uint64(len(run.Frames)))
 		r.br.Deliver(run, 0, p.route, ob)
 		from.Ack(run, nil, ob)
-	case run.QoS == 0: // live subscribers need not wait for the disk
+	case run.QoS == 0 && !run.Ordered: // live subscribers need not wait for the disk
 		r.br.Deliver(run, 0, p.route, ob)
 		r.send(run, p, from, ob, true, true)
 		from.Ack(run, nil, ob)
