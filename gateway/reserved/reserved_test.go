@@ -132,3 +132,41 @@ func TestWhatIsHandled(t *testing.T) {
 		t.Errorf("a topic without a service is answered: %s", got)
 	}
 }
+
+func TestWhoChangesAShadowIsTold(t *testing.T) {
+	h := newHouse(t)
+	var out []mqtt.Message
+	commit := func(build func(u *store.Unit, emit func(mqtt.Message)) error, done func(error)) error {
+		return h.db.Do(func(u *store.Unit) error {
+			out = nil
+			return build(u, func(m mqtt.Message) { out = append(out, m) })
+		}, func(_ []uint64, err error) { done(err) })
+	}
+	ask := reserved.Ask{ID: shadow.ID{Thing: "x"}, Request: []byte(`{"state":{"desired":{"a":1}}}`), Principal: "uid:7", From: "shell"}
+	for _, del := range []bool{false, true} {
+		ask.Delete = del
+		accepted, err := h.shadows.Do(commit, ask)
+		if err != nil || len(accepted) == 0 || len(out) == 0 {
+			t.Fatalf("%s, %v", accepted, err)
+		}
+		for _, m := range out {
+			if m.Principal != "uid:7" || m.From != "shell" {
+				t.Errorf("%s is in the name of %q from %q", m.Topic, m.Principal, m.From)
+			}
+		}
+	}
+	if _, err := h.shadows.Do(commit, ask); err == nil {
+		t.Error("deleted twice")
+	}
+	m := mqtt.Message{Topic: "$aws/things/x/shadow/update", Payload: ask.Request, From: "c1", Principal: "p1"}
+	err := h.db.Wait(func(u *store.Unit) error {
+		return h.topics.Handle(u, &m, func(r mqtt.Message) {
+			if r.From != "c1" || r.Principal != "p1" {
+				t.Errorf("%s is in the name of %q from %q", r.Topic, r.Principal, r.From)
+			}
+		})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -90,6 +90,7 @@ func (s *Shadows) Handle(u *store.Unit, t awstopic.Topic, m *mqtt.Message, emit 
 	id := shadow.ID{Thing: t.Thing, Name: t.Name}
 	var token string
 	var err error
+	emit = inNameOf(m.Principal, m.From, emit)
 	switch t.Op {
 	case awstopic.Update:
 		var c shadow.Change
@@ -115,6 +116,44 @@ func (s *Shadows) Handle(u *store.Unit, t awstopic.Topic, m *mqtt.Message, emit 
 		emit(message(t.String(), s.refusal(err, token)))
 	}
 	return nil
+}
+
+// inNameOf notes on what is emitted who caused it: the history of a shadow tells.
+func inNameOf(principal, from string, emit func(mqtt.Message)) func(mqtt.Message) {
+	return func(m mqtt.Message) {
+		m.Principal, m.From = principal, from
+		emit(m)
+	}
+}
+
+// Ask is an update or a deletion of a shadow in the name of somebody who does not come
+// over MQTT.
+type Ask struct {
+	ID              shadow.ID
+	Request         []byte
+	Delete          bool
+	Principal, From string
+}
+
+// Do makes the change in a unit of its own and gives what the shadow's owner is told of
+// it: the accepted document.
+func (s *Shadows) Do(commit Committer, a Ask) (accepted []byte, err error) {
+	done := make(chan error, 1)
+	err = commit(func(u *store.Unit, emit func(mqtt.Message)) error {
+		emit = inNameOf(a.Principal, a.From, emit)
+		if a.Delete {
+			answer, err := s.Delete(u, a.ID, a.Request, emit)
+			accepted = answer.Body
+			return err
+		}
+		c, err := s.Update(u, a.ID, a.Request, emit)
+		accepted = c.Accepted
+		return err
+	}, func(err error) { done <- err })
+	if err == nil {
+		err = <-done
+	}
+	return accepted, err
 }
 
 func topic(id shadow.ID, op awstopic.Op) awstopic.Topic {
