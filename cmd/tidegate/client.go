@@ -20,6 +20,7 @@ type asking struct {
 	w    *world
 	data string
 	json bool
+	yes  bool // --yes
 }
 
 // dataFlag adds --data to c.

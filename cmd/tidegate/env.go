@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"tidegate/gateway/fault"
+	"tidegate/gateway/localapi/localclient"
 )
 
 // envCmd prints what a shell needs so that the tools of AWS find the gateway. Only
@@ -18,7 +19,7 @@ import (
 func envCmd(w *world) *cobra.Command {
 	a := &asking{w: w}
 	return a.dataFlag(&cobra.Command{Use: "env", Short: "print export lines for the shell: eval \"$(tidegate env)\"", Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
+		RunE: func(c *cobra.Command, _ []string) error {
 			dir, err := filepath.Abs(a.folder())
 			if err != nil {
 				return err
@@ -28,6 +29,10 @@ func envCmd(w *world) *cobra.Command {
 			if err != nil || json.Unmarshal(b, &ports) != nil {
 				return fault.New(fault.Unavailable, "no gateway is running on the data folder %s; start one with `tidegate run`, or name its folder with --data", dir)
 			}
+			status, err := localclient.New(dir).Status(c.Context())
+			if err != nil {
+				return err
+			}
 			say := func(name, value string) {
 				fmt.Fprintf(w.out, "export %s='%s'\n", name, strings.ReplaceAll(value, "'", `'\''`))
 			}
@@ -35,13 +40,16 @@ func envCmd(w *world) *cobra.Command {
 			if key, secret, ok := credentials(filepath.Join(dir, "operator", "credentials")); ok {
 				say("AWS_ACCESS_KEY_ID", key)
 				say("AWS_SECRET_ACCESS_KEY", secret)
-				say("AWS_DEFAULT_REGION", "local-1")
+				say("AWS_DEFAULT_REGION", status.Region)
 			}
 			if ca := filepath.Join(dir, "pki", "ca.pem"); exists(ca) {
 				say("AWS_CA_BUNDLE", ca)
 			}
 			if _, port, err := net.SplitHostPort(ports["https"]); err == nil {
 				say("AWS_ENDPOINT_URL", "https://localhost:"+port)
+				if aws := filepath.Join(dir, "run", "aws"); exists(aws) { // for commands that do not know AWS_ENDPOINT_URL
+					say("AWS_DATA_PATH", aws)
+				}
 				say("TIDEGATE_URL", "https://localhost:"+port)
 			}
 			return nil

@@ -4,6 +4,9 @@
 //	tidegate status [--json]                            how everything is
 //	tidegate pub TOPIC, tidegate tail FILTER            send, and follow messages
 //	tidegate device ls|test, upstream ls, ledger        look closer
+//	tidegate enroll THING                               make a device's key and certificate
+//	tidegate thing|type|group|cert|policy ls|show|…     who is known and what they may do
+//	tidegate operator|session ls|show|…                 who administers, who is connected
 //	tidegate env, version, completion
 //
 // Results go to standard output, everything else to standard error. It exits with 0
@@ -58,6 +61,7 @@ func dispatch(ctx context.Context, args []string, env func(string) string, stdin
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.AddCommand(runCmd(w), statusCmd(w), pubCmd(w), tailCmd(w), deviceCmd(w), upstreamCmd(w), ledgerCmd(w), envCmd(w), versionCmd(w))
+	root.AddCommand(resources(w)...)
 	cmd, err := root.ExecuteContextC(ctx)
 	switch {
 	case err == nil:

@@ -54,6 +54,11 @@ func (a *asking) screen(s localclient.Status) {
 	fmt.Fprintf(out, "clients    %d connected\n", s.Clients)
 	fmt.Fprintf(out, "data       %s: %s used, %s free\n", s.Data, size(s.Store.Bytes), size(s.Store.Free))
 	fmt.Fprintf(out, "journal    %d messages so far, %s on disk, %d losses in the ledger\n", s.Journal.Next-1, size(s.Journal.Bytes), s.Journal.Losses)
+	if s.Vault == "file" {
+		fmt.Fprintln(out, "keys       software keys, in files of mode 0600: there is no TPM in use")
+	} else {
+		fmt.Fprintf(out, "keys       %s\n", s.Vault)
+	}
 	if !s.Clock {
 		fmt.Fprintf(out, "clock      %s is not trusted: no time source has confirmed it\n", s.Now.Format("2006-01-02 15:04:05"))
 	}

@@ -233,6 +233,13 @@ func (n *Node) Reload(cfg Config) {
 // announce is the last task: everything is up.
 func (n *Node) announce(ctx context.Context, ready func()) error {
 	defer n.health.SetReady(false)
+	if n.ports.Port("https") != nil {
+		aws := filepath.Join(n.cfg.Data, "run", "aws")
+		if err := writeAWSData(aws, "https://"+n.endpoint()); err != nil {
+			return err
+		}
+		defer os.RemoveAll(aws)
+	}
 	return n.ports.Announce(filepath.Join(n.cfg.Data, "run", "listeners.json"))(ctx, func() {
 		n.health.SetReady(true)
 		ready()

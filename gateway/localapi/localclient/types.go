@@ -31,6 +31,9 @@ type Status struct {
 	Version   Version           `json:"version"`
 	Dev       bool              `json:"dev"`
 	Data      string            `json:"data"`
+	ARN       string            `json:"arn"`    // what all ARNs here begin with
+	Region    string            `json:"region"` // in them
+	Vault     string            `json:"vault"`  // keeps the lasting keys: "tpm", "file" (software keys) or "none"
 	PID       int               `json:"pid"`
 	Started   time.Time         `json:"started"`
 	Now       time.Time         `json:"now"` // by the gateway's clock
