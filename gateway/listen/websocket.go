@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
-	"encoding/json"
 	"errors"
 	"io"
 	"net"
@@ -36,9 +35,10 @@ type Upgrade struct {
 // fields are set before it serves.
 type WebSocket struct {
 	Listener string // broker.Via.Listener
-	// Admit judges the credentials of the request; an error is answered with 401 or 403.
-	// Nil admits everybody.
+	// Admit judges the credentials of the request. Nil admits everybody.
 	Admit func(r *http.Request) (credential any, err error)
+	// Refuse answers a request that is not admitted, in the words of the house.
+	Refuse func(w http.ResponseWriter, r *http.Request, err error)
 	// Serve takes over the client.
 	Serve func(*broker.Transport, broker.Via)
 	// Origins are the pages allowed to connect beside those of this gateway itself, as
@@ -68,7 +68,7 @@ func (s *WebSocket) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		err = fault.New(fault.Invalid, "the WebSocket subprotocol mqtt is required")
 	}
 	if err != nil {
-		refuseUpgrade(w, err)
+		s.Refuse(w, r, err)
 		return
 	}
 	grab := &grabber{ResponseWriter: w}
@@ -119,24 +119,6 @@ func (s *WebSocket) judgeOrigin(r *http.Request) error {
 func loopback(host string) bool {
 	ip, err := netip.ParseAddr(host)
 	return host == "localhost" || err == nil && ip.IsLoopback()
-}
-
-// refuseUpgrade answers as the data plane does.
-func refuseUpgrade(w http.ResponseWriter, err error) {
-	status, name := http.StatusForbidden, "ForbiddenException"
-	switch fault.Of(err) {
-	case fault.Unauthorized:
-		status, name = http.StatusUnauthorized, "UnauthorizedException"
-	case fault.Invalid:
-		status, name = http.StatusBadRequest, "InvalidRequestException"
-	case fault.Internal:
-		status, name = http.StatusInternalServerError, "InternalFailureException"
-	}
-	body, _ := json.Marshal(map[string]string{"message": fault.Message(err)}) // text: cannot fail
-	w.Header().Set("x-amzn-ErrorType", name)
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	w.Write(body) //nolint:errcheck // the client has gone
 }
 
 // grabber remembers the connection below the WebSocket, whose deadlines bound what the

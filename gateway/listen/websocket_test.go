@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -32,7 +31,10 @@ func sockets(t *testing.T, change func(*listen.WebSocket)) *wsServer {
 	s := &wsServer{clients: make(chan broker.Via, 10), left: make(chan error, 10)}
 	clk := clocktest.New(time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC))
 	var serving sync.WaitGroup
-	s.WebSocket = &listen.WebSocket{Listener: "ws", MaxAge: 24 * time.Hour, Now: clk.Now, Parting: new(sync.WaitGroup), Serve: func(tr *broker.Transport, via broker.Via) {
+	s.WebSocket = &listen.WebSocket{Listener: "ws", MaxAge: 24 * time.Hour, Now: clk.Now, Parting: new(sync.WaitGroup), Refuse: func(w http.ResponseWriter, _ *http.Request, err error) {
+		w.Header().Set("X-Code", fault.Of(err).String())
+		w.WriteHeader(http.StatusForbidden)
+	}, Serve: func(tr *broker.Transport, via broker.Via) {
 		s.clients <- via
 		serving.Go(func() {
 			nc := tr.NetConn()
@@ -102,8 +104,6 @@ func TestAWebSocketIsAStreamOfBytes(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	pong := make(chan error, 1)
-	go func() { pong <- c.Ping(ctx) }() // is answered while the other side reads
 	want := bytes.Repeat([]byte("0123456789abcdef"), 20000)
 	go func() {
 		c.Write(ctx, websocket.MessageBinary, nil) // an empty message is no end
@@ -113,18 +113,24 @@ func TestAWebSocketIsAStreamOfBytes(t *testing.T) {
 		w.Close()
 		c.Write(ctx, websocket.MessageBinary, want[200_000:])
 	}()
-	var got []byte
-	for len(got) < len(want) {
-		typ, b, err := c.Read(ctx)
-		if err != nil || typ != websocket.MessageBinary {
-			t.Fatal(typ, err)
+	whole := make(chan []byte, 1)
+	go func() { // goes on to the end, as only a reader sees a pong
+		var got []byte
+		for {
+			typ, b, err := c.Read(ctx)
+			if err != nil {
+				return
+			}
+			if got = append(got, b...); typ != websocket.MessageBinary || len(got) >= len(want) {
+				whole <- got
+			}
 		}
-		got = append(got, b...)
-	}
+	}()
+	got := <-whole
 	if !bytes.Equal(got, want) {
 		t.Error("what came back is something else")
 	}
-	if err := <-pong; err != nil {
+	if err := c.Ping(ctx); err != nil {
 		t.Error(err)
 	}
 	go c.Close(websocket.StatusNormalClosure, "")
@@ -194,20 +200,20 @@ func TestWhoMayUpgrade(t *testing.T) {
 	for _, c := range []struct {
 		query, origin, protocol string
 		status                  int
-		errorType               string
+		refusal                 string
 	}{
 		{"?who=ada", "", "mqtt", 101, ""},
 		{"?who=ada", "", "mqttv3.1", 101, ""},
-		{"?who=ada", "", "chat", 400, "InvalidRequestException"},
-		{"?who=ada", "", "", 400, "InvalidRequestException"},
-		{"", "", "mqtt", 401, "UnauthorizedException"},
-		{"?who=foe", "", "mqtt", 403, "ForbiddenException"},
-		{"?who=none", "", "mqtt", 500, "InternalFailureException"},
+		{"?who=ada", "", "chat", 403, "invalid"},
+		{"?who=ada", "", "", 403, "invalid"},
+		{"", "", "mqtt", 403, "unauthorized"},
+		{"?who=foe", "", "mqtt", 403, "forbidden"},
+		{"?who=none", "", "mqtt", 403, "internal"},
 		{"?who=ada", "http://localhost:3000", "mqtt", 101, ""},
 		{"?who=ada", "https://dash.example", "mqtt", 101, ""},
-		{"?who=ada", "https://evil.example", "mqtt", 403, "ForbiddenException"},
-		{"?who=ada", "null", "mqtt", 403, "ForbiddenException"},
-		{"?who=ada", "https://127.0.0.1.evil.example", "mqtt", 403, "ForbiddenException"},
+		{"?who=ada", "https://evil.example", "mqtt", 403, "forbidden"},
+		{"?who=ada", "null", "mqtt", 403, "forbidden"},
+		{"?who=ada", "https://127.0.0.1.evil.example", "mqtt", 403, "forbidden"},
 		{"?who=ada&X-Amz-Signature=00", "https://evil.example", "mqtt", 101, ""}, // Admit judges signatures
 	} {
 		o := &websocket.DialOptions{HTTPHeader: http.Header{}}
@@ -221,8 +227,8 @@ func TestWhoMayUpgrade(t *testing.T) {
 		if resp == nil {
 			t.Fatal(err)
 		}
-		if resp.StatusCode != c.status || resp.Header.Get("x-amzn-ErrorType") != c.errorType {
-			t.Errorf("%+v: got %d %s", c, resp.StatusCode, resp.Header.Get("x-amzn-ErrorType"))
+		if resp.StatusCode != c.status || resp.Header.Get("X-Code") != c.refusal {
+			t.Errorf("%+v: got %d %s", c, resp.StatusCode, resp.Header.Get("X-Code"))
 		}
 		if err == nil {
 			if conn.Subprotocol() != c.protocol {
@@ -233,8 +239,6 @@ func TestWhoMayUpgrade(t *testing.T) {
 			}
 			conn.CloseNow()
 			<-s.left
-		} else if b, _ := io.ReadAll(resp.Body); bytes.Contains(b, []byte("secret")) {
-			t.Errorf("%+v: told %s", c, b)
 		}
 	}
 }

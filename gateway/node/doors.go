@@ -24,10 +24,10 @@ const webSocketAge = 24 * time.Hour
 // first. The plain ones are there with --dev only.
 func (n *Node) openDoors(g *supervise.Group, set *metrics.Set, road *ingest.Road, shadows *reserved.Shadows, room *shadow.Room) {
 	plane := data.New(data.Deps{Road: road, Shadows: shadows, Room: room, Store: n.store, Operators: n.operators, Auth: n.authz, Clock: n.Clock, Log: n.Log,
-		Disconnect: n.broker.Disconnect}, data.Config{})
+		Disconnect: n.disconnect}, data.Config{Limits: n.cfg.Limits.Limits})
 
-	openWeb := listen.NewWeb("ws", only("/mqtt", n.webSocket("ws")), n.Log)
-	web := listen.NewWeb("https", n.front(n.webSocket("https"), plane, n.control), n.Log)
+	openWeb := listen.NewWeb("ws", only("/mqtt", n.webSocket("ws", plane)), n.Log)
+	web := listen.NewWeb("https", n.front(n.webSocket("https", plane), plane, n.control), n.Log)
 
 	mqtt := func(name string) func(*broker.Transport) {
 		return func(t *broker.Transport) { n.broker.Serve(t, broker.Via{Listener: name}) }
@@ -59,9 +59,20 @@ func (n *Node) openControl() {
 }
 
 // webSocket makes the door for MQTT over WebSocket on a port.
-func (n *Node) webSocket(port string) *listen.WebSocket {
-	return &listen.WebSocket{Listener: port, Serve: n.broker.Serve, Origins: n.cfg.Listen.Origins, MaxAge: webSocketAge, Now: n.Clock.Now, Parting: &n.parting,
+func (n *Node) webSocket(port string, plane *data.Data) *listen.WebSocket {
+	return &listen.WebSocket{Listener: port, Serve: n.broker.Serve, Origins: n.cfg.Listen.Origins, MaxAge: webSocketAge, Now: n.Clock.Now, Parting: &n.parting, Refuse: plane.Refuse,
 		Admit: func(r *http.Request) (any, error) { return n.authz.Upgrade(n.operators, r, port) }}
+}
+
+// disconnect ends a client's connection, with clean also its session.
+func (n *Node) disconnect(client string, withWill, clean bool) bool {
+	if !clean {
+		return n.broker.Disconnect(client, withWill)
+	}
+	if !withWill {
+		n.broker.Disconnect(client, false)
+	}
+	return n.broker.Delete(client)
 }
 
 // front leads requests to who answers them. The two planes share paths; there the name

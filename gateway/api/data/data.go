@@ -4,28 +4,28 @@
 // A request takes the same road as a message: a shadow that is updated here tells its
 // subscribers, a message published here meets the rules. Callers are devices with their
 // certificate, judged by their policies, and operators who sign their requests (SigV4,
-// services iotdata and iotdevicegateway). Thing variables have no values here.
+// services iotdata, iotdevicegateway and iot-jobs-data). Thing variables have no values
+// here. Messages are held to the limits that a client of the broker has.
 //
-//	h := data.New(data.Deps{Road: road, Shadows: shadows, Room: room, Store: db, Operators: ops, Auth: az, Broker: br, Clock: clk}, data.Config{})
+//	h := data.New(data.Deps{Road: road, Shadows: shadows, Room: room, Store: db, Operators: ops, Auth: az, Clock: clk}, data.Config{Limits: limits})
 //
-// Source: botocore's model iot-data/2015-05-28; developer guide, "HTTPS" and "Device
-// Shadow REST API".
+// Source: botocore's models iot-data/2015-05-28 and iot-jobs-data/2017-09-29; developer
+// guide, "HTTPS" and "Device Shadow REST API".
 package data
 
 import (
 	"encoding/base64"
 	"encoding/json"
 	"log/slog"
-	"net"
 	"net/http"
-	"net/netip"
-	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"tidegate/gateway/api/restjson"
 	"tidegate/gateway/api/sigv4"
 	"tidegate/gateway/authz"
+	"tidegate/gateway/broker"
 	"tidegate/gateway/clock"
 	"tidegate/gateway/fault"
 	"tidegate/gateway/mqtt"
@@ -59,32 +59,44 @@ type Deps struct {
 	Auth      *authz.Authz
 	Clock     clock.Clock
 	Log       *slog.Logger // nil: silent
-	// Disconnect ends a client's connection and says whether there was one.
-	Disconnect func(clientID string, withWill bool) bool
+	// Disconnect ends a client's connection, with clean also its session, and says whether
+	// there was one.
+	Disconnect func(clientID string, withWill, clean bool) bool
+	Jobs       Jobs // nil: no operations of jobs
 }
 
 // Config bounds the door.
 type Config struct {
-	MaxBody int64 // bytes of a request; 0 means 128 KiB, the largest message
+	Limits broker.Limits // of messages; the zero value has AWS's
 }
+
+// hugeBody bounds a request where messages have no limit, in bytes.
+const hugeBody = 16 << 20
 
 // Data is the door. It is an http.Handler.
 type Data struct {
 	Deps
-	verify sigv4.Verifier
+	limits broker.Limits
 	server restjson.Server
 }
 
 // services are the signing names the SDKs have used for the data plane.
-var services = []string{"iotdata", "iotdevicegateway", "execute-api"}
+var services = []string{"iotdata", "iotdevicegateway", "iot-jobs-data", "execute-api"}
 
 // New makes the door.
 func New(d Deps, cfg Config) *Data {
-	if cfg.MaxBody == 0 {
-		cfg.MaxBody = 128 << 10
+	if cfg.Limits == (broker.Limits{}) {
+		cfg.Limits = broker.DefaultLimits()
 	}
-	x := &Data{Deps: d, verify: sigv4.Verifier{Secret: d.Operators.Secret, Now: d.Clock.Now, Trusted: d.Clock.Trusted}}
-	x.server = restjson.Server{Ops: x.ops(), Authorize: x.authenticate, Dialect: dialect, MaxBody: cfg.MaxBody, Trace: true, WrongMethod: "MethodNotAllowedException", Log: d.Log}
+	body := int64(cfg.Limits.Payload)
+	if body == 0 {
+		body = hugeBody
+	}
+	x := &Data{Deps: d, limits: cfg.Limits}
+	x.server = restjson.Server{Ops: x.ops(), Authorize: x.authenticate, Dialect: dialect, MaxBody: body, Trace: true, WrongMethod: "MethodNotAllowedException", Log: d.Log}
+	if d.Jobs != nil {
+		x.server.Ops = append(x.server.Ops, x.jobs()...)
+	}
 	return x
 }
 
@@ -93,6 +105,9 @@ func (d *Data) ServeHTTP(w http.ResponseWriter, r *http.Request) { d.server.Serv
 
 // Serves says whether the request is one for the data plane, by its path.
 func (d *Data) Serves(r *http.Request) bool { return d.server.Serves(r) }
+
+// Refuse answers a request with an error, as the data plane words it.
+func (d *Data) Refuse(w http.ResponseWriter, r *http.Request, err error) { d.server.Refuse(w, r, err) }
 
 // Operations lists the names of what is served.
 func (d *Data) Operations() []string {
@@ -106,21 +121,9 @@ func (d *Data) Operations() []string {
 // authenticate says who calls: by signature where there is one, else by certificate.
 func (d *Data) authenticate(_ *restjson.Op, r *http.Request, body []byte) (any, error) {
 	if sigv4.Signed(r) {
-		id, err := d.verify.Verify(r, body)
-		if err != nil {
-			return nil, err
-		}
-		if !slices.Contains(services, id.Service) {
-			return nil, fault.Wrap(fault.Unauthorized, sigv4.ErrSignature, "Credential should be scoped to correct service: 'iotdata'.")
-		}
-		name := d.Operators.Name(id.AccessKey)
-		return d.Auth.Operator(name, func() ([]*policy.Document, bool) { return d.Operators.Documents(name) }), nil
+		return d.Auth.Signed(d.Operators, r, body, services...)
 	}
-	var remote netip.Addr
-	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
-		remote, _ = netip.ParseAddr(host)
-	}
-	p, err := d.Auth.Peer(r.TLS, remote)
+	p, err := d.Auth.Peer(r.TLS, authz.RemoteOf(r))
 	if err != nil {
 		return nil, fault.Wrap(fault.Forbidden, err, "Forbidden")
 	}
@@ -144,7 +147,7 @@ type publishIn struct {
 	Retain      bool   `at:"query,retain"`
 	ContentType string `at:"query,contentType"`
 	Response    string `at:"query,responseTopic"`
-	Expiry      int64  `at:"query,messageExpiry"`
+	Expiry      *int64 `at:"query,messageExpiry"`
 	User        string `at:"header,x-amz-mqtt5-user-properties"`
 	Format      string `at:"header,x-amz-mqtt5-payload-format-indicator"`
 	Correlation string `at:"header,x-amz-mqtt5-correlation-data"`
@@ -210,15 +213,16 @@ func (d *Data) ops() []restjson.Op {
 		restjson.Handle("ListRetainedMessages", "GET", "/retainedMessage", d.listRetained),
 		restjson.Handle("DeleteConnection", "DELETE", "/connections/{clientId}", func(c *restjson.Call, in *struct {
 			Client string `at:"path,clientId"`
+			Clean  bool   `at:"query,cleanSession"`
 			NoWill bool   `at:"query,preventWillMessage"`
 		}) (any, error) {
 			if err := may(c, policy.DeleteConnection, in.Client); err != nil {
 				return nil, err
 			}
-			if !d.Disconnect(in.Client, !in.NoWill) {
+			if !d.Disconnect(in.Client, !in.NoWill, in.Clean) {
 				return nil, fault.New(fault.NotFound, "the client %s is not connected", in.Client)
 			}
-			return nil, nil
+			return restjson.Raw{}, nil
 		}),
 	}
 }
@@ -248,10 +252,14 @@ func (d *Data) shadow(c *restjson.Call, in *shadowIn, action policy.Action, do f
 func (d *Data) publish(c *restjson.Call, in *publishIn) (any, error) {
 	p := c.Who.(*authz.Principal)
 	m, err := in.message(p.Name())
+	if err == nil {
+		err = d.judge(&m)
+	}
 	if err != nil {
 		return nil, err
 	}
-	if !d.Auth.MayPublish(p, m.Topic, m.Retain) || strings.HasPrefix(m.Topic, "$") && !awstopic.MayPublish(m.Topic) {
+	reserved := strings.HasPrefix(m.Topic, "$")
+	if !d.Auth.MayPublish(p, m.Topic, m.Retain) || reserved && (m.Retain || !awstopic.MayPublish(m.Topic)) {
 		return nil, fault.New(fault.Forbidden, "Forbidden")
 	}
 	done := make(chan error, 1)
@@ -262,6 +270,29 @@ func (d *Data) publish(c *restjson.Call, in *publishIn) (any, error) {
 	return map[string]string{"message": "OK", "traceId": c.ID}, nil
 }
 
+// judge holds a message to the limits of the broker.
+func (d *Data) judge(m *mqtt.Message) error {
+	l, own := &d.limits, strings.HasPrefix(m.Topic, awstopic.Prefix)
+	over := func(n, max int) bool { return max > 0 && n > max }
+	if !own && (over(len(m.Topic), l.TopicBytes) || over(strings.Count(m.Topic, "/"), l.TopicSlashes)) {
+		return fault.New(fault.Invalid, "a topic has at most %d bytes and %d slashes", l.TopicBytes, l.TopicSlashes)
+	}
+	if over(len(m.Payload), l.Payload) {
+		return fault.New(fault.TooLarge, "a payload has at most %d bytes", l.Payload)
+	}
+	size := 0
+	for _, p := range m.Props.User {
+		size += len(p.Key) + len(p.Value)
+	}
+	if over(size, l.UserProperties) {
+		return fault.New(fault.Invalid, "user properties have at most %d bytes in all", l.UserProperties)
+	}
+	if most := uint32(l.MessageExpiryMax / time.Second); most > 0 && m.Props.HasExpiry {
+		m.Props.Expiry = min(m.Props.Expiry, most)
+	}
+	return nil
+}
+
 // message makes the message a request asks for.
 func (in *publishIn) message(principal string) (mqtt.Message, error) {
 	m := mqtt.Message{Topic: in.Topic, Payload: in.Payload, Retain: in.Retain, Origin: mqtt.REST, Principal: principal}
@@ -270,10 +301,12 @@ func (in *publishIn) message(principal string) (mqtt.Message, error) {
 	}
 	m.QoS = byte(in.QoS)
 	m.Props.ContentType, m.Props.ResponseTopic = in.ContentType, in.Response
-	if in.Expiry < 0 || in.Expiry > 1<<32-1 {
-		return m, fault.New(fault.Invalid, "messageExpiry is a number of seconds below 2^32")
+	if in.Expiry != nil {
+		if *in.Expiry < 0 || *in.Expiry > 1<<32-1 {
+			return m, fault.New(fault.Invalid, "messageExpiry is a number of seconds below 2^32")
+		}
+		m.Props.Expiry, m.Props.HasExpiry = max(uint32(*in.Expiry), 1), true // 0 counts as 1
 	}
-	m.Props.Expiry, m.Props.HasExpiry = uint32(in.Expiry), in.Expiry > 0
 	switch in.Format {
 	case "":
 	case "UNSPECIFIED_BYTES", "UTF8_DATA":

@@ -24,6 +24,7 @@ import (
 	"tidegate/gateway/clock"
 	"tidegate/gateway/identity"
 	"tidegate/gateway/ingest"
+	"tidegate/gateway/jobs"
 	"tidegate/gateway/journal"
 	"tidegate/gateway/mqtt"
 	"tidegate/gateway/mqtt/awstopic"
@@ -56,6 +57,7 @@ type rig struct {
 	br     *broker.Broker
 	signed *http.Client
 	kicked []string
+	jobs   *reserved.Jobs
 }
 
 func newRig(t *testing.T) *rig {
@@ -101,9 +103,14 @@ func newRig(t *testing.T) *rig {
 	<-ready
 	r := &rig{T: t, reg: reg, id: id, pool: x509.NewCertPool(), br: br}
 	r.pool.AppendCertsFromPEM(id.CAPEM())
-	h := data.New(data.Deps{Road: road, Shadows: shadows, Room: room, Store: db, Operators: ops, Auth: authz.New(reg, clk, authz.Config{}), Clock: clk,
-		Disconnect: func(client string, will bool) bool {
-			r.kicked = append(r.kicked, fmt.Sprint(client, will))
+	fleet := reserved.Fleet{Registry: reg}
+	office, err := jobs.Open(jobs.Deps{Store: db, Clock: clk, Fleet: fleet, Base: reg.Base(), Limits: jobs.DefaultLimits(), Events: fleet.Events})
+	must(err)
+	r.jobs = reserved.NewJobs(office, db, clk, log)
+	r.jobs.OnCommit(road.Commit)
+	h := data.New(data.Deps{Road: road, Jobs: r.jobs, Shadows: shadows, Room: room, Store: db, Operators: ops, Auth: authz.New(reg, clk, authz.Config{}), Clock: clk,
+		Disconnect: func(client string, will, clean bool) bool {
+			r.kicked = append(r.kicked, fmt.Sprintf("%s %v %v", client, will, clean))
 			return client == "there"
 		}}, data.Config{})
 	srv := httptest.NewUnstartedServer(h)
@@ -188,6 +195,9 @@ func (r *rig) call(client *http.Client, method, path, body string, header ...str
 		r.Fatal(err)
 	}
 	out := reply{status: resp.StatusCode, kind: resp.Header.Get("x-amzn-ErrorType")}
+	if len(b) == 0 {
+		return out
+	}
 	if err := json.Unmarshal(b, &out.body); err != nil {
 		r.Fatalf("%s %s: %d %s", method, path, resp.StatusCode, b)
 	}
@@ -303,9 +313,11 @@ func TestRetainedMessages(t *testing.T) {
 
 func TestDeleteConnection(t *testing.T) {
 	r := newRig(t)
-	r.wants(r.call(nil, "DELETE", "/connections/there?preventWillMessage=true", ""), 200, "")
-	r.wants(r.call(nil, "DELETE", "/connections/away", ""), 404, "ResourceNotFoundException")
-	if fmt.Sprint(r.kicked) != "[therefalse awaytrue]" {
+	if got := r.wants(r.call(nil, "DELETE", "/connections/there?preventWillMessage=true", ""), 200, ""); got.body != nil {
+		t.Errorf("a body: %v", got.body)
+	}
+	r.wants(r.call(nil, "DELETE", "/connections/away?cleanSession=true", ""), 404, "ResourceNotFoundException")
+	if fmt.Sprint(r.kicked) != "[there false false away true true]" {
 		t.Errorf("kicked: %v", r.kicked)
 	}
 }
@@ -337,4 +349,137 @@ func TestDevicesAreJudgedByTheirPolicies(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.wants(r.call(r.client(&cert), "POST", "/topics/mine/a", "x"), 403, "ForbiddenException")
+}
+
+func TestMessagesAreHeldToTheLimits(t *testing.T) {
+	r := newRig(t)
+	long, deep := strings.Repeat("x", 257), "a/b/c/d/e/f/g/h/i"
+	for _, path := range []string{"/topics/" + long, "/topics/" + deep, "/topics/" + strings.ReplaceAll(deep, "/", "%2F")} {
+		r.wants(r.call(nil, "POST", path, ""), 400, "InvalidRequestException")
+	}
+	big := base64.StdEncoding.EncodeToString([]byte(`[{"k":"` + strings.Repeat("v", 8200) + `"}]`))
+	r.wants(r.call(nil, "POST", "/topics/a", "", "x-amz-mqtt5-user-properties", big), 400, "InvalidRequestException")
+	seen := r.watch("#")
+	r.wants(r.call(nil, "POST", "/topics/"+long[1:], ""), 200, "")
+	next(t, seen)
+	r.wants(r.call(nil, "POST", "/topics/$aws/things/"+strings.Repeat("t", 128)+"/shadow/name/"+strings.Repeat("s", 64)+"/update", "{}"), 200, "")
+	for given, want := range map[string]uint32{"0": 1, "604801": 604800} {
+		r.wants(r.call(nil, "POST", "/topics/expiry?messageExpiry="+given, ""), 200, "")
+		for m := next(t, seen); ; m = next(t, seen) {
+			if m.Topic == "expiry" {
+				if m.Props.Expiry != want {
+					t.Errorf("expiry %s became %d, want %d", given, m.Props.Expiry, want)
+				}
+				break
+			}
+		}
+	}
+	for _, topic := range []string{"$aws/things/t/shadow/get", "$SYS/x", "$other"} {
+		r.wants(r.call(nil, "POST", "/topics/"+topic+"?retain=true", "{}"), 403, "ForbiddenException")
+	}
+}
+
+func TestPathsAndMethods(t *testing.T) {
+	r := newRig(t)
+	seen := r.watch("#")
+	for path, want := range map[string]string{"/topics/a/b": "a/b", "/topics/a%2Fb": "a/b", "/topics/a/b/": "a/b/", "/topics//a": "/a", "/topics/a%20b": "a b", "/topics/a+b": "", "/topics/%C3%A4": "ä", "/topics/%ff": "", "/topics/": "", "/topics/a%25": "a%"} {
+		got := r.call(nil, "POST", path, "x")
+		if want == "" {
+			if got.status != 400 && got.status != 404 && got.status != 405 {
+				t.Errorf("%s: %+v", path, got)
+			}
+			continue
+		}
+		r.wants(got, 200, "")
+		if m := next(t, seen); m.Topic != want {
+			t.Errorf("%s is %q, want %q", path, m.Topic, want)
+		}
+	}
+	for _, c := range []struct{ method, path string }{{"GET", "/topics/a"}, {"PUT", "/things/t/shadow"}, {"POST", "/retainedMessage/a"}, {"POST", "/retainedMessage"}, {"GET", "/connections/c"}} {
+		r.wants(r.call(nil, c.method, c.path, ""), 405, "MethodNotAllowedException")
+	}
+	r.wants(r.call(nil, "GET", "/no/such/path", ""), 404, "UnknownOperationException")
+}
+
+func TestBadSignaturesAreNamed(t *testing.T) {
+	r := newRig(t)
+	good := sigv4.Credentials{AccessKey: r.key.ID, Secret: r.key.Secret}
+	for what, c := range map[string]struct {
+		sign func(req *http.Request, body []byte)
+		kind string
+	}{
+		"another secret": {func(req *http.Request, body []byte) {
+			sigv4.Sign(req, body, sigv4.Credentials{AccessKey: good.AccessKey, Secret: "x"}, "local-1", "iotdata", time.Now())
+		}, "InvalidSignatureException"},
+		"an unknown key": {func(req *http.Request, body []byte) {
+			sigv4.Sign(req, body, sigv4.Credentials{AccessKey: "AKIAUNKNOWN", Secret: "x"}, "local-1", "iotdata", time.Now())
+		}, "UnrecognizedClientException"},
+		"six minutes old": {func(req *http.Request, body []byte) {
+			sigv4.Sign(req, body, good, "local-1", "iotdata", time.Now().Add(-6*time.Minute))
+		}, "InvalidSignatureException"},
+		"six minutes early": {func(req *http.Request, body []byte) {
+			sigv4.Sign(req, body, good, "local-1", "iotdata", time.Now().Add(6*time.Minute))
+		}, "InvalidSignatureException"},
+		"another body": {func(req *http.Request, body []byte) {
+			sigv4.Sign(req, append([]byte("not "), body...), good, "local-1", "iotdata", time.Now())
+		}, "InvalidSignatureException"},
+		"another service": {func(req *http.Request, body []byte) {
+			sigv4.Sign(req, body, good, "local-1", "s3", time.Now())
+		}, "InvalidSignatureException"},
+		"half a signature": {func(req *http.Request, body []byte) {
+			req.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential=a/b")
+		}, "IncompleteSignatureException"},
+	} {
+		body := []byte("hello")
+		req, err := http.NewRequest("POST", r.url+"/topics/a", strings.NewReader(string(body)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.sign(req, body)
+		resp, err := r.signed.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if kind := resp.Header.Get("x-amzn-ErrorType"); resp.StatusCode != 403 || kind != c.kind {
+			t.Errorf("%s: got %d %s, want 403 %s", what, resp.StatusCode, kind, c.kind)
+		}
+	}
+}
+
+func TestJobs(t *testing.T) {
+	r := newRig(t)
+	if err := r.reg.Do("test", func(tx *registry.Tx) error {
+		_, err := tx.CreateThing(registry.ThingInput{Name: "t"})
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.jobs.Call("CreateJob", []byte(`{"jobId":"j1","targets":["arn:aws:iot:local-1:000000000000:thing/t"],"document":"{\"do\":1}"}`)); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.jobs.Work(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	got := r.wants(r.call(nil, "GET", "/things/t/jobs", ""), 200, "")
+	if l, _ := got.body["queuedJobs"].([]any); len(l) != 1 {
+		t.Errorf("pending: %v", got.body)
+	}
+	got = r.wants(r.call(nil, "PUT", "/things/t/jobs/%24next", `{}`), 200, "")
+	if x, _ := got.body["execution"].(map[string]any); x["jobId"] != "j1" {
+		t.Errorf("started: %v", got.body)
+	}
+	r.wants(r.call(nil, "PUT", "/things/t/jobs/j1", `{}`), 404, "ResourceNotFoundException")
+	got = r.wants(r.call(nil, "GET", "/things/t/jobs/$next?includeJobDocument=true", ""), 200, "")
+	if x, _ := got.body["execution"].(map[string]any); x["jobDocument"] == nil {
+		t.Errorf("described: %v", got.body)
+	}
+	r.wants(r.call(nil, "POST", "/things/t/jobs/j1", `{"status":"SUCCEEDED"}`), 200, "")
+	r.wants(r.call(nil, "POST", "/things/t/jobs/j1", `{"status":"IN_PROGRESS"}`), 409, "InvalidStateTransitionException")
+	r.wants(r.call(nil, "GET", "/things/t/jobs/j1", ""), 410, "TerminalStateException")
+	r.wants(r.call(nil, "GET", "/things/t/jobs/j2", ""), 404, "ResourceNotFoundException")
+	r.wants(r.call(nil, "POST", "/things/t/jobs/j1", `{`), 400, "InvalidRequestException")
+	dev := r.device(`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:DescribeJobExecution","Resource":"arn:aws:iot:*:*:thing/t"}]}`)
+	r.wants(r.call(dev, "GET", "/things/t/jobs/$next", ""), 200, "")
+	r.wants(r.call(dev, "GET", "/things/t/jobs", ""), 403, "ForbiddenException")
 }

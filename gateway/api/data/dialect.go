@@ -6,6 +6,7 @@ import (
 	"tidegate/gateway/api/restjson"
 	"tidegate/gateway/api/sigv4"
 	"tidegate/gateway/fault"
+	"tidegate/gateway/jobs"
 )
 
 // codes gives every code of the house a name of the iot-data model. A test checks that
@@ -27,14 +28,17 @@ var codes = map[fault.Code]restjson.Problem{
 	fault.Timeout:       {Status: 503, Name: "ServiceUnavailableException"},
 }
 
-// reasons are the names of refused signatures, all of status 403.
+// reasons are the cases that share a code here and have names of their own there. Those of
+// signatures are in spec/ops.md §7, those of jobs in spec/jobs.md §3.
 var reasons = []struct {
-	err  error
-	name string
+	err    error
+	status int
+	name   string
 }{
-	{sigv4.ErrMissing, "MissingAuthenticationTokenException"}, {sigv4.ErrMalformed, "IncompleteSignatureException"},
-	{sigv4.ErrSignature, "InvalidSignatureException"}, {sigv4.ErrTime, "InvalidSignatureException"},
-	{sigv4.ErrKey, "UnrecognizedClientException"}, {sigv4.ErrToken, "ExpiredTokenException"},
+	{sigv4.ErrMissing, 403, "MissingAuthenticationTokenException"}, {sigv4.ErrMalformed, 403, "IncompleteSignatureException"},
+	{sigv4.ErrSignature, 403, "InvalidSignatureException"}, {sigv4.ErrTime, 403, "InvalidSignatureException"},
+	{sigv4.ErrKey, 403, "UnrecognizedClientException"}, {sigv4.ErrToken, 403, "ExpiredTokenException"},
+	{jobs.ErrTransition, 409, "InvalidStateTransitionException"}, {jobs.ErrVersion, 409, "InvalidStateTransitionException"}, {jobs.ErrTerminal, 410, "TerminalStateException"},
 }
 
 // dialect turns an error into what the wire shows.
@@ -42,7 +46,7 @@ func dialect(err error) restjson.Problem {
 	p := codes[fault.Of(err)]
 	for _, r := range reasons {
 		if errors.Is(err, r.err) {
-			p = restjson.Problem{Status: 403, Name: r.name}
+			p = restjson.Problem{Status: r.status, Name: r.name}
 		}
 	}
 	p.Message = fault.Message(err)

@@ -220,6 +220,13 @@ func (s *Server) answer(op *Op, labels map[string]string, w http.ResponseWriter,
 	return op.call(&Call{Op: op, Request: r, Who: who, ID: id}, labels, body)
 }
 
+// Refuse answers a request that is not for an operation of s with an error of its dialect.
+func (s *Server) Refuse(w http.ResponseWriter, r *http.Request, err error) {
+	id := requestID()
+	w.Header().Set("x-amzn-RequestId", id)
+	s.fail(w, r, id, s.Dialect(err), err)
+}
+
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, id string, p Problem, err error) {
 	if s.Log != nil && p.Status >= 500 {
 		s.Log.Error("request failed", "request", id, "path", r.URL.Path, "err", err)
