@@ -66,9 +66,18 @@ type policyPlan struct{ logical, name, document string }
 // Errors: fault.Invalid for properties that do not fit, fault.NotFound for a type, group,
 // policy or certificate that is not there, fault.Conflict with [ErrConflict] for a FAIL.
 func Register(reg *registry.Registry, by string, issuer Issuer, r *Resolved) (*Outcome, error) {
+	return register(reg, by, issuer, r, "", nil)
+}
+
+// register is Register for one certificate only, where id is given, and after check within
+// the transaction, where there is one.
+func register(reg *registry.Registry, by string, issuer Issuer, r *Resolved, id string, check func(tx *registry.Tx) error) (*Outcome, error) {
 	p, err := r.plan()
 	if err != nil {
 		return nil, err
+	}
+	if id != "" && (p.cert == nil || p.cert.id != id) {
+		return nil, wrong("it has no certificate whose CertificateId is {\"Ref\": %q}", CertificateID)
 	}
 	// Signing may take a TPM's time; it is done before the registry is held.
 	if p.cert != nil && p.cert.csr != "" {
@@ -77,7 +86,14 @@ func Register(reg *registry.Registry, by string, issuer Issuer, r *Resolved) (*O
 		}
 	}
 	out := &Outcome{ARNs: map[string]string{}, DeviceConfiguration: r.DeviceConfiguration}
-	err = reg.Do(by, func(tx *registry.Tx) error { return p.apply(tx, out) })
+	err = reg.Do(by, func(tx *registry.Tx) error {
+		if check != nil {
+			if err := check(tx); err != nil {
+				return err
+			}
+		}
+		return p.apply(tx, out)
+	})
 	if err != nil {
 		return nil, err
 	}

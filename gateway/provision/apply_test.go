@@ -24,6 +24,21 @@ import (
 
 func rooms(t *testing.T) (*registry.Registry, *identity.Identity) {
 	t.Helper()
+	h := newHouse(t)
+	return h.reg, h.id
+}
+
+type house struct {
+	*testing.T
+	dir string
+	clk *clocktest.Manual
+	db  *store.Store
+	reg *registry.Registry
+	id  *identity.Identity
+}
+
+func newHouse(t *testing.T) *house {
+	t.Helper()
 	dir, clk := t.TempDir(), clocktest.New(time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC))
 	cfg := store.DefaultConfig(dir)
 	cfg.LogFileSize, cfg.Ballast = 1<<20, -1
@@ -51,7 +66,7 @@ func rooms(t *testing.T) (*registry.Registry, *identity.Identity) {
 		<-ended
 		db.Close()
 	})
-	return reg, id
+	return &house{t, dir, clk, db, reg, id}
 }
 
 func request(t *testing.T) string {

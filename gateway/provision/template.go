@@ -122,6 +122,20 @@ func (t *Template) Parameters() []string {
 	return slices.Sorted(maps.Keys(t.parameters))
 }
 
+// CheckFor says whether a template of a registered type can work: fleet provisioning and
+// just-in-time provisioning are for the one certificate at hand. Errors are fault.Invalid.
+func (t *Template) CheckFor(kind string) error {
+	for _, r := range t.resources {
+		if r.Type != TypeCertificate {
+			continue
+		}
+		if ref, ok := r.Properties["CertificateId"].(map[string]any); ok && ref["Ref"] == CertificateID {
+			return nil
+		}
+	}
+	return wrong("a template of the type %s has a certificate whose CertificateId is {\"Ref\": %q}", kind, CertificateID)
+}
+
 // Resolved is a template with its parameters filled in.
 type Resolved struct {
 	Resources           map[string]Resource // by logical name

@@ -190,6 +190,20 @@ func (tx *Tx) removeCertificate(id string) error {
 	return nil
 }
 
+// Passing counts the certificates with an end: those DropExpired will remove unless they
+// are put to use.
+func (r *Registry) Passing() int {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	n := 0
+	for _, c := range r.certs.m {
+		if !c.Expires.IsZero() {
+			n++
+		}
+	}
+	return n
+}
+
 // DropExpired removes certificates that were made for a provisioning which did
 // not come to an end in time, and claims that are over.
 func (tx *Tx) DropExpired() error {
