@@ -83,6 +83,7 @@ func (c *Conn) connect(f []byte) error {
 		c.info.problem = pk.Properties.RequestProblemInfo == 1
 	}
 	p, err := b.az.Connect(req)
+	c.via.Hint = nil // headers and the like; nobody asks again
 	if err != nil {
 		why := connectRefusal(err)
 		b.failed(c, req, "")
