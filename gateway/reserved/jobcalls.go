@@ -277,3 +277,33 @@ var jobOps = map[string]func(*Jobs, []byte) (any, error){
 		return object{"managedJobTemplates": items}, nil
 	}),
 }
+
+// Peek, Take and Report are for the gateway's own thing (gateway/jobrunner): what is
+// pending there, the next one put in progress, and how it goes.
+
+// Peek gives what is pending on a thing.
+func (j *Jobs) Peek(thing string) (l jobs.Lists, err error) {
+	err = j.wait(func(tx jobs.Tx, _ func(jobs.Notice)) error {
+		l, err = j.room.Pending(tx, thing)
+		return err
+	})
+	return l, err
+}
+
+// Take puts what comes next on a thing in progress and gives it; nil when nothing is
+// pending.
+func (j *Jobs) Take(thing string) (v *jobs.View, err error) {
+	err = j.wait(func(tx jobs.Tx, tell func(jobs.Notice)) error {
+		v, err = j.room.Start(tx, tell, thing, jobs.StartRequest{})
+		return err
+	})
+	return v, err
+}
+
+// Report changes the state of an execution.
+func (j *Jobs) Report(thing, job string, req jobs.UpdateRequest) error {
+	return j.wait(func(tx jobs.Tx, tell func(jobs.Notice)) error {
+		_, err := j.room.Update(tx, tell, thing, job, req)
+		return err
+	})
+}
