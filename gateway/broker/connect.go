@@ -39,6 +39,12 @@ type Principal interface {
 	Name() string // principalIdentifier of AWS's lifecycle events, and mqtt.Run.Principal
 }
 
+// Ender is a Principal whose proof has an end; its connection is then closed. The end may
+// move. event is the disconnectReason, such as CUSTOMAUTH_TTL_EXPIRATION.
+type Ender interface {
+	Until() (at time.Time, event string)
+}
+
 // Authorizer says who may do what. Its methods are called concurrently, may take as long
 // as a policy takes to evaluate, and must not call the broker.
 type Authorizer interface {

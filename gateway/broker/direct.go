@@ -11,8 +11,8 @@ func (b *Broker) deliverTo(run *mqtt.Run, ob *Outbox) {
 		return
 	}
 	c := s.conn.Load()
-	if c == nil {
-		return
+	if c == nil || run.Principal != "" && s.who().Name() != run.Principal {
+		return // somebody else has come under that client id
 	}
 	f := newFan(run, 0)
 	v := f.as(s.v5, min(run.QoS, 1), false, nil)

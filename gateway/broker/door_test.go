@@ -8,6 +8,7 @@ import (
 
 	"tidegate/gateway/broker"
 	"tidegate/gateway/clock/clocktest"
+	"tidegate/gateway/mqtt"
 	"tidegate/test/rawmqtt"
 )
 
@@ -111,6 +112,51 @@ func TestAPrincipalIsExpelled(t *testing.T) {
 		t.Errorf("left for %s", why)
 	}
 	bob.pub("x", "y", 1, 0)
+}
+
+func TestAnAnswerIsForTheOneWhoAsked(t *testing.T) {
+	h := open(t)
+	eve := h.dial(rawmqtt.Options{ClientID: "a", Clean: true, User: "eve"})
+	for _, principal := range []string{"p:bob", "p:eve"} {
+		run := mqtt.NewRun(&mqtt.Message{Topic: "reply", Payload: []byte(principal), To: "a", Principal: principal})
+		var ob broker.Outbox
+		h.br.Deliver(run, 0, nil, &ob)
+		h.br.Flush(&ob)
+	}
+	eve.get("reply", "p:eve", 0, 0)
+	eve.silent()
+}
+
+func TestTheHousesOwnTopicsAreClosed(t *testing.T) {
+	h := open(t)
+	c := h.dial(rawmqtt.Options{ClientID: "a", Clean: true, V5: true})
+	c.write(rawmqtt.AppendSubscribe(nil, true, 1, 0, mqtt.House+"audit/#"))
+	if p := c.next(mqtt.SUBACK); p.Code != 0x87 {
+		t.Errorf("SUBACK 0x%02x", p.Code)
+	}
+	c.write(rawmqtt.AppendPublish(nil, true, mqtt.House+"audit/x", []byte("forged"), 0, 0, 0))
+	if code := c.closed(); code != 0x87 {
+		t.Errorf("DISCONNECT 0x%02x, want 0x87", code)
+	}
+}
+
+// brief is a principal whose proof has an end.
+type brief struct {
+	broker.Principal
+	at time.Time
+}
+
+func (b brief) Until() (time.Time, string) { return b.at, "CUSTOMAUTH_TTL_EXPIRATION" }
+
+func TestAConnectionEndsWithItsCredential(t *testing.T) {
+	clk := clocktest.New(time.Now())
+	h := open(t, func(h *house) { h.clk = clk })
+	h.auth.wrap = func(p broker.Principal) broker.Principal { return brief{p, clk.Now().Add(30 * time.Second)} }
+	h.dial(rawmqtt.Options{ClientID: "old", Clean: true})
+	clk.Advance(31 * time.Second)
+	if why := h.left("old"); why != "CUSTOMAUTH_TTL_EXPIRATION" {
+		t.Errorf("left for %s", why)
+	}
 }
 
 func TestAConnectionEndsAtItsGreatestAge(t *testing.T) {

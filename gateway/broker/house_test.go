@@ -181,15 +181,20 @@ func (r *road) Publish(run *mqtt.Run, from broker.Acker, ob *broker.Outbox) {
 }
 
 // auth lets everybody do everything but what contains a forbidden word.
-type auth struct{}
+type auth struct {
+	wrap func(broker.Principal) broker.Principal // makes principals of another kind
+}
 
 type name string
 
 func (n name) Name() string { return string(n) }
 
-func (*auth) Connect(r *broker.ConnectRequest) (broker.Principal, error) {
+func (a *auth) Connect(r *broker.ConnectRequest) (broker.Principal, error) {
 	if r.Username == "bad" {
 		return nil, unauthorized
+	}
+	if a.wrap != nil {
+		return a.wrap(name("p:" + r.Username)), nil
 	}
 	return name("p:" + r.Username), nil
 }

@@ -340,6 +340,13 @@ func (b *Broker) sweep() {
 		if why == nil && !c.via.Until.IsZero() && !t.Before(c.via.Until) {
 			why = &Reason{codeAdministrative, "the connection has reached its greatest age", c.via.UntilWhy}
 		}
+		if s := c.owner.Load(); why == nil && s != nil && s.conn.Load() == c {
+			if p, ok := s.who().(Ender); ok {
+				if until, event := p.Until(); !until.IsZero() && !t.Before(until) {
+					why = &Reason{codeNotAuthorized, "the credential has reached its end", event}
+				}
+			}
+		}
 		if why != nil {
 			go c.kick(why)
 		}

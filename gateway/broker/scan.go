@@ -271,7 +271,7 @@ func (c *Conn) mayPublish(topic string, retain bool) bool {
 
 // mayPublish asks the policies, and knows which topics are the gateway's own.
 func (b *Broker) mayPublish(p Principal, topic string, retain bool) bool {
-	if topic[0] == '$' && (retain || strings.HasPrefix(topic, "$SYS/") || strings.HasPrefix(topic, "$share/") ||
+	if topic[0] == '$' && (retain || strings.HasPrefix(topic, "$SYS/") || strings.HasPrefix(topic, "$share/") || strings.HasPrefix(topic, mqtt.House) ||
 		awstopic.Is(topic) && !awstopic.MayPublish(topic)) {
 		return false
 	}

@@ -37,6 +37,11 @@ func (o Origin) String() string {
 	return "unknown"
 }
 
+// House is what the topics of the gateway itself begin with: it alone publishes to them,
+// and clients can neither publish nor subscribe. They are there for whoever administers
+// the gateway, for upstreams and for rules.
+const House = "$tidegate/"
+
 // Message is one application message, decoded.
 type Message struct {
 	Topic     string
@@ -45,7 +50,7 @@ type Message struct {
 	Retain    bool
 	Props     Props
 	From      string // client id, thing name of a device, or name of an upstream
-	Principal string // who that was proven to be; empty for the gateway's own
+	Principal string // who that was proven to be; empty for the gateway's own; with To who that has to be
 	To        string // the one client id it is for, subscribed or not; empty for all who are
 	Origin    Origin
 	Hops      uint8     // how many rules it has been through

@@ -107,7 +107,7 @@ func TestWhatClientsMayDo(t *testing.T) {
 			t.Errorf("subscribe %s: %v, want %v", filter, got, want)
 		}
 	}
-	for topic, want := range map[string]bool{"$aws/things/p/jobs/get/accepted": true, "$aws/things/p/jobs/j/update/rejected": true, "$aws/things/p/jobs/notify": false, "$aws/things/p/shadow/get/accepted": false, "a": false} {
+	for topic, want := range map[string]bool{"$aws/things/p/jobs/get/accepted": true, "$aws/things/p/jobs/j/update/rejected": true, "$aws/things/p/jobs/notify": false, "$aws/certificates/create/cbor/accepted": true, "$aws/provisioning-templates/t/provision/json/rejected": true, "$aws/things/p/shadow/get/accepted": false, "a": false} {
 		if got := Direct(topic); got != want {
 			t.Errorf("direct %s: %v, want %v", topic, got, want)
 		}

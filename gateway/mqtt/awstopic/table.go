@@ -43,9 +43,9 @@ var table = []struct {
 	{Streams, "things/{t}/streams/{n}/<re:rejected>/<f>", sub},
 
 	{Certificates, "certificates/<op:create,create-from-csr>/<f>", pub},
-	{Certificates, "certificates/<op:create,create-from-csr>/<f>/<re:accepted,rejected>", sub},
+	{Certificates, "certificates/<op:create,create-from-csr>/<f>/<re:accepted,rejected>", sub | direct},
 	{Provisioning, "provisioning-templates/{n}/provision/<f>", pub},
-	{Provisioning, "provisioning-templates/{n}/provision/<f>/<re:accepted,rejected>", sub},
+	{Provisioning, "provisioning-templates/{n}/provision/<f>/<re:accepted,rejected>", sub | direct},
 
 	{Events, "events/<re:certificates>/<op:registered>/{n}", sub},
 	{Events, "events/<re:job>/{n}/<op:completed,canceled,deleted,cancellation_in_progress,deletion_in_progress>", sub},
