@@ -165,10 +165,8 @@ func (c *Conn) readable(fd uintptr) bool {
 		}
 		c.endBatch()
 		c.compact()
-		if c.t.tls == nil && n < len(space) { // the socket is empty: no need to ask
-			c.freeBuffer(false)
-			return false
-		}
+		// Even after a short read the socket has to be asked once more: an end that came
+		// together with the data is not told of again.
 	}
 }
 

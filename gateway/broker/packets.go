@@ -89,17 +89,7 @@ func checkBody(typ byte, b []byte, v5 bool) error {
 	cut := errMalformed
 	switch typ {
 	case packets.Connect:
-		if len(b) < 8 { // name, level, flags, keep-alive
-			return cut
-		}
-		n := 2 + int(b[0])<<8 + int(b[1]) + 4
-		if n > len(b) {
-			return cut
-		}
-		if b[n-4] != 5 {
-			return nil
-		}
-		return onceEach(b[n:], nil)
+		return wholeConnect(b)
 	case packets.Subscribe, packets.Unsubscribe:
 		if len(b) < 2 {
 			return cut
@@ -144,6 +134,43 @@ func checkBody(typ byte, b []byte, v5 bool) error {
 		if v5 && len(b) > 1 {
 			return onceEach(b[1:], nil)
 		}
+	}
+	return nil
+}
+
+// wholeConnect walks CONNECT to its end: nothing may be missing, and nothing be behind.
+func wholeConnect(b []byte) error {
+	if len(b) < 8 { // name, level, flags, keep-alive
+		return errMalformed
+	}
+	n := 2 + int(b[0])<<8 + int(b[1]) + 4
+	if n > len(b) {
+		return errMalformed
+	}
+	v5, flags, rest := b[n-4] == 5, b[n-3], b[n:]
+	fields := 1 // the client id, and after it what the flags announce
+	if flags&0x80 != 0 {
+		fields++
+	}
+	if flags&0x40 != 0 {
+		fields++
+	}
+	if flags&4 != 0 {
+		fields += 2
+	}
+	for i := range fields {
+		if v5 && (i == 0 || i == 1 && flags&4 != 0) {
+			if err := onceEach(rest, &rest); err != nil {
+				return err
+			}
+		}
+		if len(rest) < 2 || len(rest)-2 < int(rest[0])<<8+int(rest[1]) {
+			return errMalformed
+		}
+		rest = rest[2+int(rest[0])<<8+int(rest[1]):]
+	}
+	if len(rest) > 0 {
+		return errMalformed
 	}
 	return nil
 }
@@ -208,6 +235,9 @@ func onceEach(b []byte, rest *[]byte) error {
 			}
 		}
 		p = p[z:]
+	}
+	if seen&(1<<22) != 0 && seen&(1<<21) == 0 { // authentication data without a method, MQTT 5, 3.1.2.11.10
+		return errProtocol
 	}
 	return nil
 }
