@@ -56,8 +56,12 @@ func TestRetainedIsReplacedAndOthersDoNotTouchIt(t *testing.T) { // [MQTT-3.3.1-
 	both(t, w, func(t *testing.T, v5 bool) {
 		topic := w.name()
 		p := w.client(v5)
+		live := w.client(v5)
+		live.sub(0, topic)
 		p.pub(topic, "old", 2, retain)
 		p.pub(topic, "new", 0, retain)
+		live.get(topic, "old", 0, 0)
+		live.get(topic, "new", 0, 0) // QoS 0 has no other sign that it is done
 		p.pub(topic, "not kept", 1, 0)
 		p.pub(topic, "", 1, 0)
 		s := w.client(v5)
