@@ -7,6 +7,7 @@ set -euo pipefail
 wanted='
 mosquitto: the upstream broker of the whole-system tests, and the peer of the bench
 mosquitto-clients: a second opinion on what travels
+awscli: the unmodified aws command against the HTTPS doors
 gcc: the race detector
 libc6-dev: the race detector
 e2fsprogs: the disk of the power-cut tests
