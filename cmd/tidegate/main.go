@@ -7,6 +7,7 @@
 //	tidegate enroll THING                               make a device's key and certificate
 //	tidegate thing|type|group|cert|policy ls|show|…     who is known and what they may do
 //	tidegate operator|session ls|show|…                 who administers, who is connected
+//	tidegate recover                                    after the TPM was lost or cleared
 //	tidegate env, version, completion
 //
 // Results go to standard output, everything else to standard error. It exits with 0
@@ -62,6 +63,7 @@ func dispatch(ctx context.Context, args []string, env func(string) string, stdin
 	root.SetErr(stderr)
 	root.AddCommand(runCmd(w), statusCmd(w), pubCmd(w), tailCmd(w), deviceCmd(w), upstreamCmd(w), ledgerCmd(w), envCmd(w), versionCmd(w))
 	root.AddCommand(resources(w)...)
+	root.AddCommand(recoverCmd(w))
 	cmd, err := root.ExecuteContextC(ctx)
 	switch {
 	case err == nil:

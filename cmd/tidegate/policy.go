@@ -117,8 +117,11 @@ func (w *world) document(file string) (string, error) {
 func policyCreate(w *world) *cobra.Command {
 	a := &asking{w: w}
 	var file string
-	c := a.dataFlag(&cobra.Command{Use: "create NAME", Short: "make a policy", Args: cobra.ExactArgs(1),
+	c := a.dataFlag(&cobra.Command{Use: "create NAME [FILE]", Short: "make a policy", Args: cobra.RangeArgs(1, 2),
 		RunE: func(c *cobra.Command, args []string) error {
+			if len(args) == 2 {
+				file = args[1]
+			}
 			text, err := w.document(file)
 			if err != nil {
 				return err
@@ -140,14 +143,18 @@ func policySet(w *world) *cobra.Command {
 	a := &asking{w: w}
 	var file, version string
 	var attach, detach []string
-	c := a.dataFlag(&cobra.Command{Use: "set NAME", Short: "change what a policy says, or what it is attached to", Args: cobra.ExactArgs(1),
+	c := a.dataFlag(&cobra.Command{Use: "set NAME [FILE]", Short: "change what a policy says, or what it is attached to", Args: cobra.RangeArgs(1, 2),
 		Long: `Change what a policy says, or what it is attached to. A new document becomes the version
 in force, for connected devices within a second; the oldest of five versions makes room
 for it. --attach and --detach take the ARN of a certificate or of a thing group.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			cl, ctx := a.client(), c.Context()
+			if len(args) == 2 {
+				file = args[1]
+			}
+			args = args[:1]
 			if file == "" && version == "" && len(attach)+len(detach) == 0 {
-				return misuse(fmt.Errorf("set what? give at least one of --document, --version, --attach, --detach"))
+				return misuse(fmt.Errorf("set what? give a FILE or at least one of --version, --attach, --detach"))
 			}
 			if file != "" {
 				text, err := w.document(file)

@@ -38,7 +38,8 @@ The configuration is put together from defaults, the file, environment variables
 				return nil
 			}
 			log := logs.New(w.errOut, cfg.Log)
-			n, err := node.Build(cfg, node.Deps{Clock: clock.System(), Log: log, Env: w.env, Version: build()})
+			n, err := node.Build(cfg, node.Deps{Clock: clock.System(), Log: log, Env: w.env, Version: build(),
+				Tell: func(text string) { fmt.Fprintf(w.errOut, "\n%s\n", text) }})
 			if err != nil {
 				return err
 			}

@@ -9,12 +9,14 @@ import (
 	"encoding/base32"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"tidegate/gateway/fault"
+	"tidegate/hw/tpm"
 )
 
 // The files of the storage key: sealed by the vault, and wrapped by the recovery code.
@@ -25,6 +27,17 @@ const (
 
 // keySize is the size of the storage key in bytes.
 const keySize = 32
+
+// HasStorageKey says whether a storage key has been made in dir: then the store is
+// encrypted with it.
+func HasStorageKey(dir string) bool {
+	for _, name := range []string{storageFile, recoveryFile, recoveryFile + ".new"} {
+		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
+			return true
+		}
+	}
+	return false
+}
 
 // StorageKey gives the key that encrypts the store, made when there is none yet; then
 // code is the recovery code, to be shown once and kept nowhere. It needs only the vault
@@ -83,34 +96,85 @@ func StorageKey(v Vault, dir string) (key []byte, code string, err error) {
 // RecoverStorageKey opens the storage key with the recovery code and seals it by the
 // present vault: after a TPM was exchanged or cleared, or the machine's state changed.
 func RecoverStorageKey(v Vault, dir, code string) error {
-	secret, err := parseCode(code)
+	key, err := unwrap(dir, code)
 	if err != nil {
 		return err
+	}
+	return seal(v, dir, key)
+}
+
+func seal(v Vault, dir string, key []byte) error {
+	blob, err := v.Seal(key)
+	if err != nil {
+		return fmt.Errorf("seal the storage key: %w", err)
+	}
+	return write(filepath.Join(dir, storageFile), blob, 0o600)
+}
+
+// unwrap opens the storage key with the recovery code.
+func unwrap(dir, code string) ([]byte, error) {
+	secret, err := parseCode(code)
+	if err != nil {
+		return nil, err
 	}
 	wrapped, err := os.ReadFile(filepath.Join(dir, recoveryFile))
 	if errors.Is(err, fs.ErrNotExist) { // a crash before the rename
 		wrapped, err = os.ReadFile(filepath.Join(dir, recoveryFile+".new"))
 	}
 	if err != nil {
-		return fmt.Errorf("recover the storage key: %w", err)
+		return nil, fmt.Errorf("recover the storage key: %w", err)
 	}
 	aead, err := wrap(secret)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	n := aead.NonceSize()
 	if len(wrapped) < n {
-		return fault.New(fault.Invalid, "the file %s is damaged", recoveryFile)
+		return nil, fault.New(fault.Invalid, "the file %s is damaged", recoveryFile)
 	}
 	key, err := aead.Open(nil, wrapped[:n], wrapped[n:], nil)
 	if err != nil {
-		return fault.New(fault.Forbidden, "the recovery code is not the one of this gateway")
+		return nil, fault.New(fault.Forbidden, "the recovery code is not the one of this gateway")
 	}
-	blob, err := v.Seal(key)
+	return key, nil
+}
+
+// Recover gives a gateway that does not run the use of its store back, with the recovery
+// code and the vault of the machine as it is now. A record of another TPM is put aside.
+// Keys that the lost TPM kept stay lost; see [NewAuthority].
+func Recover(device, dir string, pcrs []uint, code string) error {
+	key, err := unwrap(dir, code)
 	if err != nil {
-		return fmt.Errorf("seal the storage key: %w", err)
+		return err
 	}
-	return write(filepath.Join(dir, storageFile), blob, 0o600)
+	v, err := OpenVault(device, dir, pcrs)
+	if errors.Is(err, tpm.ErrOther) {
+		root := filepath.Join(dir, rootFile)
+		if err = os.Rename(root, root+".old"); err == nil {
+			v, err = OpenVault(device, dir, pcrs)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if c, ok := v.(io.Closer); ok {
+		defer c.Close()
+	}
+	return seal(v, dir, key)
+}
+
+// NewAuthority puts the local authority of a gateway that does not run aside, so that the
+// next start makes another. Clients that know only the old one do not trust the server
+// any more until they are given the new ca.pem; their own certificates stay good, for
+// those are looked up one by one.
+func NewAuthority(dir string) error {
+	for _, name := range []string{"ca.pem", "ca.key"} { // a key that is left alone is not replaced, and a second try moves it
+		file := filepath.Join(dir, name)
+		if err := os.Rename(file, file+".old"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("make another authority: %w", err)
+		}
+	}
+	return nil
 }
 
 // wrap gives the cipher of a recovery code. The code is 160 random bits, so nothing has

@@ -18,6 +18,15 @@ import (
 	"tidegate/hw/tpm"
 )
 
+// OpenVault opens the vault of a device, "file" or the path of a TPM; see [FileVault] and
+// [TPMVault]. One that is an io.Closer is to be closed.
+func OpenVault(device, dir string, pcrs []uint) (Vault, error) {
+	if device == "file" {
+		return FileVault(dir)
+	}
+	return TPMVault(device, dir, pcrs)
+}
+
 // fileVault keeps keys as they are, and secrets under a key in a file.
 type fileVault struct{ seal cipher.AEAD }
 
@@ -92,6 +101,9 @@ func (v *fileVault) Unseal(blob []byte) ([]byte, error) {
 	return v.seal.Open(nil, blob[:n], blob[n:], nil)
 }
 
+// rootFile records which TPM it is.
+const rootFile = "tpm.root"
+
 // tpmVault keeps keys and secrets wrapped by a TPM.
 type tpmVault struct {
 	*tpm.TPM
@@ -105,7 +117,7 @@ func TPMVault(device, dir string, pcrs []uint) (Vault, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("open vault: %w", err)
 	}
-	path := filepath.Join(dir, "tpm.root")
+	path := filepath.Join(dir, rootFile)
 	record, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("open vault: %w", err)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -45,42 +44,6 @@ func (c IdentityConfig) Validate() error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// tpmDevice is where Linux has the TPM, with its resource manager.
-const tpmDevice = "/dev/tpmrm0"
-
-// openIdentity opens the vault and the gateway's own keys and certificates. A vault that
-// does not open is a warning: what needs no key goes on.
-func (n *Node) openIdentity() error {
-	dir, c := filepath.Join(n.cfg.Data, "pki"), n.cfg.Identity
-	device := c.Vault
-	if device == "auto" {
-		device = "file"
-		_, err := os.Stat(tpmDevice)
-		if _, soft := os.Stat(filepath.Join(dir, "vault.key")); err == nil && soft != nil && !n.cfg.Dev {
-			device = tpmDevice
-		}
-	}
-	var vault identity.Vault
-	var err error
-	if device == "file" {
-		vault, err = identity.FileVault(dir)
-	} else {
-		vault, err = identity.TPMVault(device, dir, c.PCRs)
-	}
-	if err != nil {
-		vault = nil
-		n.health.Raise("vault", fmt.Sprintf("the vault with the gateway's keys cannot be opened, nothing can be issued or renewed: %v", err))
-	}
-	n.identity, err = identity.Open(vault, n.Clock, identity.Config{Dir: dir, Names: c.Names, Lifetime: c.Lifetime, Log: n.Log})
-	if err != nil {
-		return err
-	}
-	if why := n.identity.Trouble(); why != nil && vault != nil {
-		n.health.Raise("vault", fmt.Sprintf("the key of the local authority cannot be used, nothing can be issued or renewed: %v", why))
-	}
-	return nil
 }
 
 // openAccess opens what decides who may do what.

@@ -53,6 +53,9 @@ type Deps struct {
 	Log     *slog.Logger
 	Env     func(string) string // looks up variables that hold secrets
 	Version Version
+	// Tell shows a text to the person who starts the gateway, this once; nil: nobody is
+	// there.
+	Tell func(text string)
 	// Dial opens connections to upstreams; nil for the system's.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 }
@@ -67,6 +70,7 @@ type Node struct {
 	ports     *listen.Set
 	store     *store.Store
 	journal   *journal.Journal
+	vault     identity.Vault // nil: it could not be opened
 	identity  *identity.Identity
 	registry  *registry.Registry
 	operators *operators.Operators
@@ -103,6 +107,9 @@ func Build(cfg Config, d Deps) (_ *Node, err error) {
 		} else {
 			hp.Raise(code, text)
 		}
+	}
+	if sc.Key, err = n.openVault(); err != nil {
+		return nil, err
 	}
 	if n.store, err = store.Open(sc, d.Clock); err != nil {
 		return nil, err

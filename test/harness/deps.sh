@@ -8,6 +8,7 @@ wanted='
 mosquitto: the upstream broker of the whole-system tests, and the peer of the bench
 mosquitto-clients: a second opinion on what travels
 awscli: the unmodified aws command against the HTTPS doors
+swtpm: a TPM for the tests of keys
 gcc: the race detector
 libc6-dev: the race detector
 e2fsprogs: the disk of the power-cut tests

@@ -100,9 +100,9 @@ func (g *Gateway) Launch() {
 	g.tb.Helper()
 	// What a kill left behind would look like a gateway that is ready.
 	os.Remove(g.listenersFile())
-	args := []string{"--data", g.Dir, "--mqtt", "127.0.0.1:0", "--ws", "127.0.0.1:0", "--mqtts", "127.0.0.1:0", "--https", "127.0.0.1:0", "--metrics", "127.0.0.1:0"}
+	args := []string{"--data", g.Dir, "--mqtts", "127.0.0.1:0", "--https", "127.0.0.1:0", "--metrics", "127.0.0.1:0"}
 	if !g.o.NoDev {
-		args = append(args, "--dev")
+		args = append(args, "--dev", "--mqtt", "127.0.0.1:0", "--ws", "127.0.0.1:0")
 	}
 	if g.config != "" {
 		args = append(args, "--config", g.config)
