@@ -238,7 +238,12 @@ func (id *Identity) ServerExpires() time.Time { return id.server.Load().Leaf.Not
 // Renew makes a new server certificate if the present one is due: a third of its
 // life is left, the clock is trusted now and was not when it was made or the other
 // way round, its names are not those wanted, or there is none.
-func (id *Identity) Renew() error {
+func (id *Identity) Renew() error { return id.renew(false) }
+
+// Rotate makes a new server certificate with a new key, whether or not it is due.
+func (id *Identity) Rotate() error { return id.renew(true) }
+
+func (id *Identity) renew(anyway bool) error {
 	id.renewing.Lock()
 	defer id.renewing.Unlock()
 	names, addrs := id.names()
@@ -247,12 +252,12 @@ func (id *Identity) Renew() error {
 	if have == nil {
 		have = id.readServer()
 	}
-	if have != nil && !id.due(have.Leaf, names, addrs, now) {
+	if have != nil && !anyway && !id.due(have.Leaf, names, addrs, now) {
 		id.server.Store(have)
 		return nil
 	}
 	if id.key == nil {
-		if have != nil && id.server.CompareAndSwap(nil, have) {
+		if have != nil && !anyway && id.server.CompareAndSwap(nil, have) {
 			return nil // better than no door at all; Trouble says it
 		}
 		return id.unavailable()

@@ -54,6 +54,7 @@ type Deps struct {
 	// was one.
 	EndSession func(client string) bool
 	Operators  Operators
+	Shadows    Shadows
 	// IoT is the control plane for whoever Caller names.
 	IoT http.Handler
 }
@@ -205,6 +206,7 @@ func (a *API) socketMux() http.Handler {
 	m.HandleFunc("POST /v1/publish", a.publish)
 	m.HandleFunc("GET /v1/tail", a.tail)
 	a.access(m)
+	a.shadows(m)
 	return m
 }
 

@@ -16,6 +16,7 @@ import (
 	"tidegate/devices/bridge"
 	"tidegate/devices/manager"
 	"tidegate/gateway/broker"
+	"tidegate/gateway/jobs"
 	"tidegate/gateway/journal"
 	"tidegate/gateway/listen"
 	"tidegate/gateway/logs"
@@ -48,6 +49,7 @@ type Config struct {
 	Rules     rules.Config    `yaml:"rules"`
 	Devices   manager.Config  `yaml:"devices"`
 	Telemetry bridge.Config   `yaml:"telemetry"`
+	Jobs      JobsConfig      `yaml:"jobs"`
 	Upstreams []uplink.Config `yaml:"upstreams"`
 
 	file string // the configuration file that was read, empty for none
@@ -75,6 +77,7 @@ func (c AccountConfig) validate() error {
 type LimitsConfig struct {
 	broker.Limits
 	Shadow shadow.Limits `yaml:"shadow"`
+	Jobs   jobs.Limits   `yaml:"jobs"`
 }
 
 // ListenConfig holds the addresses, each HOST:PORT, with port 0 for a free one, or
@@ -120,9 +123,10 @@ func DefaultConfig(dev bool) Config {
 	c := Config{
 		Dev: dev, Data: "/var/lib/tidegate", Account: AccountConfig{ID: "000000000000", Region: "local-1"}, Identity: DefaultIdentityConfig(), Log: logs.DefaultConfig(), Memory: DefaultMemoryConfig(),
 		Listen: ListenConfig{MQTT: off, WS: off, MQTTS: "0.0.0.0:8883", HTTPS: "0.0.0.0:8443", Metrics: "127.0.0.1:9464"},
-		Limits: LimitsConfig{broker.DefaultLimits(), shadow.DefaultLimits()}, Store: store.DefaultConfig(""), Journal: journal.DefaultConfig(), Broker: broker.DefaultConfig(),
-		Devices: manager.DefaultConfig(), Telemetry: bridge.DefaultConfig(),
+		Limits: LimitsConfig{broker.DefaultLimits(), shadow.DefaultLimits(), jobs.DefaultLimits()}, Store: store.DefaultConfig(""), Journal: journal.DefaultConfig(), Broker: broker.DefaultConfig(),
+		Devices: manager.DefaultConfig(), Telemetry: bridge.DefaultConfig(), Jobs: DefaultJobsConfig(),
 	}
+	c.Journal.HistoryBytes = 64 << 20 // so that the past of shadows can be told
 	if dev {
 		c.Data, c.Listen.MQTT, c.Listen.WS = "data", "127.0.0.1:1883", "127.0.0.1:8083"
 		c.Devices = manager.SimulatedConfig()
@@ -214,6 +218,7 @@ func (c *Config) validate(s *settings) {
 	s.check("rules", c.Rules.Validate())
 	s.check("devices", c.Devices.Validate())
 	s.check("telemetry", c.Telemetry.Validate())
+	s.check("jobs", c.Jobs.Validate())
 	names := map[string]int{}
 	for i, u := range c.Upstreams {
 		path := fmt.Sprintf("upstreams[%d]", i)

@@ -24,7 +24,7 @@ const webSocketAge = 24 * time.Hour
 // first. The plain ones are there with --dev only.
 func (n *Node) openDoors(g *supervise.Group, set *metrics.Set, road *ingest.Road, shadows *reserved.Shadows, room *shadow.Room) {
 	plane := data.New(data.Deps{Road: road, Shadows: shadows, Room: room, Store: n.store, Operators: n.operators, Auth: n.authz, Clock: n.Clock, Log: n.Log,
-		Disconnect: n.disconnect}, data.Config{Limits: n.cfg.Limits.Limits})
+		Disconnect: n.disconnect, Jobs: n.work.jobs}, data.Config{Limits: n.cfg.Limits.Limits})
 
 	openWeb := listen.NewWeb("ws", only("/mqtt", n.webSocket("ws", plane)), n.Log)
 	web := listen.NewWeb("https", n.front(n.webSocket("https", plane), plane, n.control), n.Log)
@@ -54,7 +54,8 @@ func (n *Node) openDoors(g *supervise.Group, set *metrics.Set, road *ingest.Road
 
 // openControl makes the control plane.
 func (n *Node) openControl() {
-	n.control = control.New(control.Deps{Registry: n.registry, Identity: n.identity, Operators: n.operators, Auth: n.authz, Clock: n.Clock, Log: n.Log},
+	n.control = control.New(control.Deps{Registry: n.registry, Identity: n.identity, Operators: n.operators, Auth: n.authz, Clock: n.Clock, Log: n.Log,
+		Jobs: n.work.jobs, Streams: n.work.streams},
 		control.Config{Endpoint: n.endpoint()})
 }
 

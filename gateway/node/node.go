@@ -78,6 +78,7 @@ type Node struct {
 	control   *control.Control
 	broker    *broker.Broker
 	manager   *manager.Manager
+	work      work
 	uplinks   []*uplink.Uplink
 	parting   sync.WaitGroup // the last words of WebSockets
 }
@@ -136,6 +137,9 @@ func Build(cfg Config, d Deps) (_ *Node, err error) {
 	topics := reserved.New()
 	shadowTopics := reserved.NewShadows(shadows, d.Clock, d.Log)
 	topics.Serve(awstopic.Shadow, shadowTopics.Handle)
+	if err := n.openJobs(topics); err != nil {
+		return nil, err
+	}
 	engine, err := rules.New(cfg.Rules, rules.Deps{Clock: d.Clock, Log: d.Log, Account: cfg.Account.ID})
 	if err != nil {
 		return nil, err
@@ -159,6 +163,9 @@ func Build(cfg Config, d Deps) (_ *Node, err error) {
 	for _, room := range []interface{ Metrics(*metrics.Set) }{n.broker, engine, road, n.manager, readings, lifecycle} {
 		room.Metrics(set)
 	}
+	if cfg.Journal.HistoryBytes > 0 || cfg.Journal.HistoryAge > 0 {
+		road.Keep("history", shadow.KeepFilters())
+	}
 	for _, uc := range cfg.Upstreams {
 		up, err := uplink.New(uc, uplink.Deps{Log: d.Log, Clock: d.Clock, Health: hp, Store: n.store, Journal: n.journal, Submit: road.Submit, Dial: d.Dial, Env: d.Env})
 		if err != nil {
@@ -172,7 +179,7 @@ func Build(cfg Config, d Deps) (_ *Node, err error) {
 	n.openControl()
 	local := localapi.New(localapi.Deps{Log: d.Log, Clock: d.Clock, Health: hp, Status: n.status, Submit: road.Submit, Follow: n.follow,
 		History: n.history, Devices: n.devices, TestDevice: n.testDevice, Upstreams: n.upstreams, ForgetUpstream: n.forgetUpstream, Ledger: n.ledger,
-		Sessions: n.sessions, EndSession: n.broker.Delete, Operators: n.people(), IoT: n.control.Local(localapi.Caller)})
+		Sessions: n.sessions, EndSession: n.broker.Delete, Operators: n.people(), Shadows: shadowDesk{n, shadows, shadowTopics, road}, IoT: n.control.Local(localapi.Caller)})
 	var open net.Listener // stays nil when it is off
 	if p := n.ports.Port("metrics"); p != nil {
 		open = p
@@ -188,6 +195,7 @@ func Build(cfg Config, d Deps) (_ *Node, err error) {
 	g.Add("bridge", readings.Run)
 	g.Add("devices", n.manager.Run) // on stop: outputs go to their safe state
 	n.openDoors(g, set, road, shadowTopics, shadows)
+	n.addJobs(road)
 	for _, up := range n.uplinks {
 		g.Restart("uplink/"+up.Name(), up.Run)
 	}

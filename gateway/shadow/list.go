@@ -3,6 +3,7 @@ package shadow
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"strconv"
 	"strings"
 	"time"
@@ -48,6 +49,34 @@ func (r *Room) List(db interface {
 		return nil, "", fault.Wrap(fault.Internal, err, "the shadows cannot be read")
 	}
 	return names, next, nil
+}
+
+// Each calls fn for every shadow of a thing, or with "" of all things, in order, until fn
+// returns false.
+func (r *Room) Each(db interface {
+	Scan(prefix string, fn func(key string, val []byte) bool) error
+}, thing string, fn func(ID, Document) bool) error {
+	prefix := store.KeyShadow
+	if thing != "" {
+		prefix = ID{Thing: thing}.key()
+	}
+	var bad error
+	err := db.Scan(prefix, func(key string, val []byte) bool {
+		if strings.HasPrefix(key, gravesPrefix) {
+			return true
+		}
+		rec, err := decode(val, nil)
+		if err != nil {
+			bad = err
+			return false
+		}
+		owner, name, _ := strings.Cut(key[len(store.KeyShadow):], "/")
+		return !rec.exists() || fn(ID{Thing: owner, Name: name}, rec.doc)
+	})
+	if err = errors.Join(err, bad); err != nil {
+		return fault.Wrap(fault.Internal, err, "the shadows cannot be read")
+	}
+	return nil
 }
 
 // Sweep forgets the counters of shadows that were deleted long enough ago, and gives how

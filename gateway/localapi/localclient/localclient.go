@@ -12,6 +12,10 @@
 //	GET  /v1/upstreams                     → []Upstream
 //	DELETE /v1/upstreams/NAME              gives up what waits for one that is no longer configured
 //	GET  /v1/ledger?since=RFC3339&max=N    → []Loss
+//	GET  /v1/shadows?thing=T               → []ShadowRef, of all things without T
+//	GET  /v1/shadow?thing=T&name=N&at=     → Shadow; POST ← an update request; DELETE
+//	GET  /v1/shadow/log?thing=T&name=N&since= → []ShadowChange
+//	POST /v1/files?bucket=B&key=K          ← content → File
 //	GET  /v1/sessions                      → []Session
 //	GET, DELETE /v1/sessions?client=ID     → Session
 //	GET  /v1/operators                     → []Operator

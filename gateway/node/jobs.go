@@ -1,0 +1,154 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	"tidegate/gateway/fault"
+	"tidegate/gateway/ingest"
+	"tidegate/gateway/jobrunner"
+	"tidegate/gateway/jobs"
+	"tidegate/gateway/jobs/streams"
+	"tidegate/gateway/mqtt"
+	"tidegate/gateway/mqtt/awstopic"
+	"tidegate/gateway/reserved"
+)
+
+// JobsConfig says what jobs may do to the gateway itself.
+type JobsConfig struct {
+	Thing    string                   `yaml:"thing"`    // whose jobs the gateway carries out; empty: nobody's
+	Commands map[string]CommandConfig `yaml:"commands"` // what the operation run may run, by name
+	Reboot   []string                 `yaml:"reboot"`   // program and arguments that restart the machine
+}
+
+// CommandConfig is a command that a job may run.
+type CommandConfig struct {
+	Run     []string      `yaml:"run"`     // program and arguments
+	Timeout time.Duration `yaml:"timeout"` // after which it is ended; 0: 5 minutes
+}
+
+// DefaultJobsConfig lets jobs restart the machine and run nothing.
+func DefaultJobsConfig() JobsConfig {
+	return JobsConfig{Thing: "gateway", Reboot: []string{"systemctl", "reboot"}}
+}
+
+// Validate says what is impossible in c.
+func (c JobsConfig) Validate() error {
+	var errs []error
+	for name, x := range c.Commands {
+		if len(x.Run) == 0 {
+			errs = append(errs, fmt.Errorf("commands.%s.run: is empty, expected a program and its arguments", name))
+		}
+		if x.Timeout < 0 {
+			errs = append(errs, fmt.Errorf("commands.%s.timeout: is %v, expected a duration above 0", name, x.Timeout))
+		}
+	}
+	if len(c.Reboot) == 0 {
+		errs = append(errs, errors.New("reboot: is empty, expected a program and its arguments"))
+	}
+	return errors.Join(errs...)
+}
+
+// work is jobs, and the streams and files that go with them.
+type work struct {
+	jobs    *reserved.Jobs
+	streams *reserved.Streams
+	files   *streams.Room
+}
+
+// openJobs opens the rooms and serves their topics.
+func (n *Node) openJobs(topics *reserved.Topics) (err error) {
+	w := &n.work
+	if w.files, err = streams.Open(filepath.Join(n.cfg.Data, "files"), n.store, n.Clock); err != nil {
+		return err
+	}
+	fleet := reserved.Fleet{Registry: n.registry}
+	room, err := jobs.Open(jobs.Deps{Store: n.store, Clock: n.Clock, Fleet: fleet, Log: n.Log, Base: n.registry.Base(), Limits: n.cfg.Limits.Jobs,
+		Events: fleet.Events, Source: w.files.Document})
+	if err != nil {
+		return err
+	}
+	fleet.Watch(room.Changed)
+	w.jobs = reserved.NewJobs(room, n.store, n.Clock, n.Log)
+	w.streams = reserved.NewStreams(w.files, n.registry.Base(), n.Log)
+	topics.Serve(awstopic.Jobs, w.jobs.Handle)
+	topics.Serve(awstopic.Streams, w.streams.Handle)
+	return nil
+}
+
+// addJobs adds the tasks, once there is a road.
+func (n *Node) addJobs(road *ingest.Road) {
+	w := &n.work
+	w.jobs.OnCommit(road.Commit)
+	w.streams.OnCommit(road.Commit)
+	n.group.Restart("jobs", w.jobs.Run)
+	n.group.Restart("files", w.files.Run)
+	if n.cfg.Jobs.Thing == "" {
+		return
+	}
+	runner := jobrunner.New(n.cfg.Jobs.Thing, w.jobs, n.jobHandlers(road), n.Clock, n.Log)
+	next := awstopic.Topic{Service: awstopic.Jobs, Thing: n.cfg.Jobs.Thing, Op: awstopic.NotifyNext}.String()
+	n.group.Restart("jobs of the gateway", func(ctx context.Context, ready func()) error {
+		defer n.broker.Watch(next, func(*mqtt.Run) { runner.Wake() })()
+		return runner.Run(ctx, ready)
+	})
+}
+
+// jobHandlers are the operations that jobs for the gateway can ask for.
+func (n *Node) jobHandlers(road *ingest.Road) map[string]jobrunner.Handler {
+	c := n.cfg.Jobs
+	commands := map[string]jobrunner.Command{}
+	for name, x := range c.Commands {
+		commands[name] = jobrunner.Command(x)
+	}
+	return map[string]jobrunner.Handler{
+		"reboot": jobrunner.Reboot{BootID: jobrunner.BootID, Reboot: func() error {
+			out, err := exec.Command(c.Reboot[0], c.Reboot[1:]...).CombinedOutput()
+			if err != nil {
+				err = fmt.Errorf("%w: %s", err, bytes.TrimSpace(out))
+			}
+			return err
+		}},
+		"run": jobrunner.Run{Commands: commands},
+		"collect-diagnostics": jobrunner.Diagnostics{Collect: func(_ context.Context, job string) (string, int64, error) {
+			return n.collectDiagnostics(road, job)
+		}},
+		"rotate-certificates": jobrunner.Rotate{Renew: func() (time.Time, error) {
+			err := n.identity.Rotate()
+			return n.identity.ServerExpires(), err
+		}},
+		"set-configuration": jobrunner.Configure{Path: n.cfg.file, Check: func(path string) error {
+			_, err := n.reread(path)
+			return err
+		}, Apply: func() error {
+			cfg, err := n.reread(n.cfg.file)
+			if err == nil {
+				n.Reload(cfg)
+			}
+			return err
+		}},
+	}
+}
+
+// reread reads a configuration file as the gateway would at its start.
+func (n *Node) reread(path string) (Config, error) {
+	return LoadConfig(Flags{Config: path, Dev: n.cfg.Dev, Data: n.cfg.Data}, n.Env)
+}
+
+// collectDiagnostics puts how everything is into an object that is called as the job.
+func (n *Node) collectDiagnostics(road *ingest.Road, job string) (where string, size int64, err error) {
+	report, err := json.MarshalIndent(map[string]any{"at": n.Clock.Now(), "status": n.status(), "warnings": n.health.Warnings(), "upstreams": n.upstreams(),
+		"devices": n.devices(), "ledger": n.ledger(time.Time{}, 100)}, "", "  ")
+	if err != nil {
+		return "", 0, fault.Wrap(fault.Internal, err, "the report cannot be written")
+	}
+	const bucket = "diagnostics"
+	blob, err := n.keep(road, bucket, job+".json", bytes.NewReader(report))
+	return bucket + "/" + job + ".json", blob.Size, err
+}
