@@ -60,7 +60,7 @@ fuzz: ## each fuzz target for FUZZTIME (30s)
 	    echo "go test -fuzz ^$$f\$$ -fuzztime $(FUZZTIME) $$p"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p; done; done
 
 crash: deps ## the long crash run: at least 100 kills and 100 power cuts
-	go test -v -count=1 -timeout 2h ./test/crash/... -args -long
+	go test -v -count=1 -timeout 2h ./test/crash -args -long
 
 soak: deps ## a million messages while the upstream is away, and the rest of the long e2e forms
 	go test -v -count=1 -timeout 4h ./test/e2e/... -args -long
