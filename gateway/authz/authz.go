@@ -16,9 +16,11 @@ package authz
 
 import (
 	"crypto/tls"
+	"net/http"
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -55,6 +57,7 @@ type Authz struct {
 	clk     clock.Clock
 	cfg     Config
 	dev     *policy.Document
+	waiting []*policy.Document // for sessions of custom authorizers' clients, see Restore
 	methods []Method
 
 	gen     atomic.Uint64 // counts changes that bear on answers
@@ -62,6 +65,12 @@ type Authz struct {
 	changed []func()
 	revoked []func(principal string)
 	contact func(Contact)
+	refused func(Refusal)
+
+	functions Functions      // behind custom authorizers; nil: there are none
+	asking    sync.WaitGroup // authorizers that are asked again
+	cacheMu   sync.Mutex     // guards what follows
+	cache     map[string]*grant
 }
 
 // Method is one more way to prove who one is. It gives nil, nil when the request
@@ -85,7 +94,11 @@ func New(reg *registry.Registry, clk clock.Clock, cfg Config) *Authz {
 		panic("BUG: the built-in policy: " + err.Error())
 	}
 	dev.Name = DevPolicy
-	a := &Authz{reg: reg, clk: clk, cfg: cfg, dev: dev, contact: func(Contact) {}}
+	receive, err := policy.Parse([]byte(`{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"iot:Receive","Resource":"*"}}`))
+	if err != nil {
+		panic("BUG: the built-in policy: " + err.Error())
+	}
+	a := &Authz{reg: reg, clk: clk, cfg: cfg, dev: dev, waiting: []*policy.Document{receive}, contact: func(Contact) {}, refused: func(Refusal) {}}
 	a.gen.Store(1)
 	reg.OnCommit(a.commit)
 	return a
@@ -127,9 +140,13 @@ func (a *Authz) commit(changes []registry.Change) {
 			bears = true
 		}
 	}
-	if !bears {
-		return
+	if bears {
+		a.touch()
 	}
+}
+
+// touch has answers judged again, and those who cache them told soon.
+func (a *Authz) touch() {
 	a.gen.Add(1)
 	if a.told.CompareAndSwap(false, true) {
 		a.clk.AfterFunc(settle, func() {
@@ -140,6 +157,23 @@ func (a *Authz) commit(changes []registry.Change) {
 		})
 	}
 }
+
+// Refusal is somebody who was not let in, or not let do something.
+type Refusal struct {
+	What      string // "connect", "publish", "subscribe", or an operation
+	Name      string // client id, topic or filter
+	Principal string // who that is, as far as it was proven; the fingerprint of a certificate that was shown
+	Client    string // client id, where there is one
+	Remote    netip.Addr
+	Err       error
+}
+
+// OnRefused names who is told of refusals. It must not block. Doors tell of theirs with
+// Refused.
+func (a *Authz) OnRefused(fn func(Refusal)) { a.refused = fn }
+
+// Refused tells of a refusal.
+func (a *Authz) Refused(r Refusal) { a.refused(r) }
 
 // Request is what a client shows to be let in.
 type Request struct {
@@ -153,6 +187,10 @@ type Request struct {
 	Persistent  bool   // a session that outlives the connection
 	Will        bool   // a last will
 	WillTopic   string // its topic
+	// Header and Query are of the request that became a WebSocket, for custom authorizers;
+	// the query with its ? in front.
+	Header http.Header
+	Query  string
 	// Signed is a principal that was proven otherwise, for example by the
 	// signature of the WebSocket's URL.
 	Signed *Principal
@@ -186,11 +224,16 @@ func (a *Authz) context(r *Request) policy.Context {
 // prove who it is, fault.Forbidden when its policies keep it out.
 func (a *Authz) Connect(r *Request) (*Principal, error) {
 	p, err := a.identify(r)
-	if err != nil {
-		return nil, err
+	if err == nil && !p.May(policy.Connect, r.ClientID) {
+		err = fault.New(fault.Forbidden, "the policies of %s do not allow it to connect as %q", p.Name(), r.ClientID)
 	}
-	if !p.May(policy.Connect, r.ClientID) {
-		return nil, fault.New(fault.Forbidden, "the policies of %s do not allow it to connect as %q", p.Name(), r.ClientID)
+	if err != nil {
+		who := p.Name()
+		if who == "" && r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
+			who = registry.CertificateID(r.TLS.PeerCertificates[0])
+		}
+		a.refused(Refusal{What: "connect", Name: r.ClientID, Principal: who, Client: r.ClientID, Remote: r.Remote, Err: err})
+		return nil, err
 	}
 	return p, nil
 }
@@ -234,7 +277,11 @@ func (a *Authz) Peer(state *tls.ConnectionState, remote netip.Addr) (*Principal,
 // MayPublish says whether a client may publish to a topic, with retain also
 // whether it may leave the message there.
 func (a *Authz) MayPublish(p *Principal, topic string, retain bool) bool {
-	return p.May(policy.Publish, topic) && (!retain || p.May(policy.RetainPublish, topic))
+	may := p.May(policy.Publish, topic) && (!retain || p.May(policy.RetainPublish, topic))
+	if !may {
+		a.denied("publish", p, topic)
+	}
+	return may
 }
 
 // MaySubscribe says whether a client may subscribe to a filter. Of a shared
@@ -243,7 +290,19 @@ func (a *Authz) MaySubscribe(p *Principal, filter string) bool {
 	if rest, ok := strings.CutPrefix(filter, "$share/"); ok {
 		_, filter, _ = strings.Cut(rest, "/")
 	}
-	return p.May(policy.Subscribe, filter)
+	may := p.May(policy.Subscribe, filter)
+	if !may {
+		a.denied("subscribe", p, filter)
+	}
+	return may
+}
+
+func (a *Authz) denied(what string, p *Principal, name string) {
+	r := Refusal{What: what, Name: name, Principal: p.Name(), Err: fault.New(fault.Forbidden, "the policies do not allow it")}
+	if p != nil {
+		r.Client, r.Remote = p.ctx.ClientID, p.ctx.SourceIP
+	}
+	a.refused(r)
 }
 
 // MayReceive says whether a message of a topic may be delivered to a client.

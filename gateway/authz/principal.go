@@ -2,10 +2,12 @@ package authz
 
 import (
 	"crypto/x509"
+	"encoding/json"
 	"strings"
 	"sync/atomic"
 
 	"tidegate/gateway/fault"
+	"tidegate/gateway/mqtt/awstopic"
 	"tidegate/gateway/policy"
 	"tidegate/gateway/registry"
 )
@@ -20,6 +22,7 @@ type Principal struct {
 	// when the principal is no longer valid.
 	docs  func(c *policy.Context) (docs []*policy.Document, ok bool)
 	cache atomic.Pointer[compiled]
+	grant *grant // of a custom authorizer
 }
 
 type compiled struct {
@@ -111,8 +114,29 @@ func (a *Authz) certificate(cert *registry.Certificate, ctx policy.Context) *Pri
 		for _, p := range a.reg.Effective(arn, thing) {
 			docs = append(docs, p.Document())
 		}
+		if now.Claim {
+			docs = append(docs, a.claim(now.Template))
+		}
 		return docs, true
 	}}
+}
+
+// claim is what a provisioning claim may do: ask for a certificate, and for its template.
+func (a *Authz) claim(template string) *policy.Document {
+	var topics, filters []string
+	for _, name := range []string{"certificates/create/*", "certificates/create-from-csr/*", "provisioning-templates/" + template + "/provision/*"} {
+		topics = append(topics, policy.Publish.Resource(a.reg.Base(), awstopic.Prefix+name))
+		filters = append(filters, policy.Subscribe.Resource(a.reg.Base(), awstopic.Prefix+name))
+	}
+	type statement struct{ Effect, Action, Resource any }
+	text, _ := json.Marshal(map[string]any{"Version": "2012-10-17", "Statement": []statement{ // texts: cannot fail
+		{"Allow", "iot:Connect", "*"}, {"Allow", []string{"iot:Publish", "iot:Receive"}, topics}, {"Allow", "iot:Subscribe", filters}}})
+	doc, err := policy.Parse(text)
+	if err != nil {
+		panic("BUG: the policy of claims: " + err.Error())
+	}
+	doc.Name = "claim"
+	return doc
 }
 
 func thingOf(t *registry.Thing, attached bool) *policy.Thing {
@@ -128,6 +152,11 @@ func (a *Authz) Restore(name, clientID string) *Principal {
 	}
 	if c, err := a.reg.Certificate(name); err == nil {
 		return a.certificate(c, ctx)
+	}
+	if a.functions != nil && principalID.MatchString(name) && !certificateID.MatchString(name) && name != Anonymous {
+		// A custom authorizer's client is away: messages go on being kept for it, and are
+		// judged by what its authorizer says when it is back.
+		return &Principal{a: a, name: name, ctx: ctx, docs: func(*policy.Context) ([]*policy.Document, bool) { return a.waiting, true }}
 	}
 	return &Principal{a: a, name: name, ctx: ctx, docs: func(*policy.Context) ([]*policy.Document, bool) { return nil, false }}
 }
