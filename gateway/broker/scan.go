@@ -297,11 +297,16 @@ func (c *Conn) refuse(r *mqtt.Run, why *Reason) {
 	c.unacked.Add(-int32(len(r.Frames)))
 }
 
-// judgeTopic looks at the limits of a topic name.
+// judgeTopic looks at the limits of a topic name. Reserved topics have none, and Basic Ingest
+// none for its prefix of three levels (AWS IoT quotas page, "Topic size").
 func (c *Conn) judgeTopic(topic []byte) *Reason {
 	l := &c.b.cfg.Limits
-	if l.TopicBytes > 0 && len(topic) > l.TopicBytes && !bytes.HasPrefix(topic, []byte("$aws/")) ||
-		l.TopicSlashes > 0 && bytes.Count(topic, []byte{'/'}) > l.TopicSlashes && !bytes.HasPrefix(topic, []byte("$aws/")) {
+	if rest, ok := bytes.CutPrefix(topic, []byte("$aws/rules/")); ok {
+		_, topic, _ = bytes.Cut(rest, []byte{'/'})
+	} else if bytes.HasPrefix(topic, []byte("$aws/")) {
+		return nil
+	}
+	if l.TopicBytes > 0 && len(topic) > l.TopicBytes || l.TopicSlashes > 0 && bytes.Count(topic, []byte{'/'}) > l.TopicSlashes {
 		return errBadTopic
 	}
 	return nil
