@@ -287,3 +287,5 @@ func (f *fleet) drop(thing string) {
 		delete(g, thing)
 	}
 }
+
+func clockAt(at time.Time) *clocktest.Manual { return clocktest.New(at) }

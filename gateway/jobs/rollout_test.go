@@ -171,3 +171,19 @@ func TestAThousandThingsAreSpared(t *testing.T) {
 		t.Errorf("job %+v", v)
 	}
 }
+
+// BenchmarkRun is what one execution costs without the sync: queued, started, ended.
+func BenchmarkRun(b *testing.B) {
+	h := newHouse(b)
+	for i := range 1000 {
+		h.fleet.add("", fmt.Sprintf("p%04d", i))
+	}
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		name, id := fmt.Sprintf("p%04d", i%1000), fmt.Sprint("j", i)
+		h.must(h.create(jobs.CreateInput{JobID: id, Targets: []string{thing(name)}}))
+		h.start(name)
+		h.end(name, id, jobs.Succeeded)
+		h.told = nil
+	}
+}
