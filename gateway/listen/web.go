@@ -37,13 +37,14 @@ type Web struct {
 	stop  sync.Once
 	away  atomic.Uint64
 
-	mu     sync.Mutex // guards places
+	mu     sync.Mutex // guards what follows
 	places map[net.Conn]*place
+	fresh  map[net.Conn]bool // no whole request has come yet
 }
 
 // NewWeb makes a server for the port called name.
 func NewWeb(name string, h http.Handler, log *slog.Logger) *Web {
-	w := &Web{name: name, share: newShare(maxWeb, oneWeb, 0), in: make(chan net.Conn), done: make(chan struct{}), places: map[net.Conn]*place{}}
+	w := &Web{name: name, share: newShare(maxWeb, oneWeb, 0), in: make(chan net.Conn), done: make(chan struct{}), places: map[net.Conn]*place{}, fresh: map[net.Conn]bool{}}
 	w.srv = &http.Server{Handler: h, ReadHeaderTimeout: headerTime, ReadTimeout: requestTime, WriteTimeout: answerTime, IdleTimeout: idleTime,
 		MaxHeaderBytes: headerBytes, ConnState: w.state, ErrorLog: slog.NewLogLogger(log.With(logs.Port, name).Handler(), slog.LevelDebug)}
 	w.srv.Protocols = new(http.Protocols)
@@ -73,8 +74,22 @@ func (w *Web) Serve(nc net.Conn) {
 
 // state follows a connection to its end. One that became a WebSocket is the broker's.
 func (w *Web) state(nc net.Conn, s http.ConnState) {
-	if s == http.StateClosed || s == http.StateHijacked {
+	switch s {
+	case http.StateNew:
+		w.mu.Lock()
+		w.fresh[nc] = true
+		w.mu.Unlock()
+		select {
+		case <-w.done: // hurry may have been before
+			w.hurry()
+		default:
+		}
+	case http.StateClosed, http.StateHijacked:
 		w.leave(nc)
+	default:
+		w.mu.Lock()
+		delete(w.fresh, nc)
+		w.mu.Unlock()
 	}
 }
 
@@ -82,9 +97,19 @@ func (w *Web) leave(nc net.Conn) {
 	w.mu.Lock()
 	p := w.places[nc]
 	delete(w.places, nc)
+	delete(w.fresh, nc)
 	w.mu.Unlock()
 	if p != nil {
 		p.give()
+	}
+}
+
+// hurry ends connections without a request: Shutdown would wait for one.
+func (w *Web) hurry() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for nc := range w.fresh {
+		nc.SetDeadline(time.Unix(1, 0))
 	}
 }
 
@@ -100,6 +125,7 @@ func (w *Web) Run(ctx context.Context, ready func()) error {
 	case <-ctx.Done():
 	}
 	w.Close()
+	w.hurry()
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), goodbyeTime)
 	defer cancel()
 	if err := w.srv.Shutdown(grace); err != nil {

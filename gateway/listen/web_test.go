@@ -138,3 +138,24 @@ func TestARequestUnderWayIsAnsweredAtTheEnd(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestTheEndDoesNotWaitForWhoHasNotAsked(t *testing.T) {
+	addr, stop := serve(t, http.NotFoundHandler(), nil)
+	for _, first := range []string{"", "GET / HT"} {
+		io.WriteString(dial(t, addr), first)
+	}
+	asked := dial(t, addr) // accepted after the others
+	io.WriteString(asked, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	resp, err := http.ReadResponse(bufio.NewReader(asked), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	begin := time.Now()
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+	if d := time.Since(begin); d > 3*time.Second {
+		t.Errorf("it took %v", d)
+	}
+}
