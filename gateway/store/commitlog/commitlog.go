@@ -21,6 +21,7 @@ package commitlog
 import (
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -69,17 +70,20 @@ func (c *Config) setDefaults() error {
 	return nil
 }
 
-// Log is an open commit log. Free and LastSync may be called at any time; the other methods
+// Log is an open commit log. Free, Left, Size and LastSync may be called at any time; the other methods
 // belong to one goroutine.
 type Log struct {
 	cfg      Config
 	ring     []*segment
-	cur      *segment // nil: the next Append begins a file
-	off      int64    // where the next frame goes in cur
-	number   uint64   // of the next file
-	freed    atomic.Uint64
+	number   uint64 // of the next file
+	left     atomic.Int64
 	lastSync atomic.Int64
 	failed   error
+
+	mu    sync.Mutex // guards what follows, and what segments say of themselves but their names
+	cur   *segment   // nil: the next Append begins a file
+	off   int64      // where the next frame goes in cur
+	freed uint64
 }
 
 // segment is one file of the ring.
@@ -130,25 +134,44 @@ func (l *Log) LastSync() time.Duration { return time.Duration(l.lastSync.Load())
 // Free releases entries up to and with index: their files may be used again. The caller has made
 // durable elsewhere whatever it wants to keep of them.
 func (l *Log) Free(index uint64) {
-	for {
-		old := l.freed.Load()
-		if index <= old || l.freed.CompareAndSwap(old, index) {
-			return
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.freed = max(l.freed, index)
+	l.reckon()
+}
+
+// Left gives how many bytes can still be appended before something has to be released, padding included. An entry
+// that does not fit into what is left of a file wastes that.
+func (l *Log) Left() int64 { return l.left.Load() }
+
+// reckon brings left up to date; l.mu is held.
+func (l *Log) reckon() {
+	var n int64
+	for _, s := range l.ring {
+		switch {
+		case s == l.cur:
+			n += s.size - l.off
+		case l.isFree(s):
+			n += max(0, s.size-PageSize)
 		}
 	}
+	l.left.Store(n)
 }
+
+func (l *Log) isFree(s *segment) bool { return s.number == 0 && !s.broken || s.last <= l.freed }
 
 // Room says whether a payload of n bytes can be appended now.
 func (l *Log) Room(n int) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	need := frameSize(n)
 	return l.cur != nil && l.off+need <= l.cur.size || l.pick(need) != nil
 }
 
-// pick gives the free file that was used longest ago, or nil.
+// pick gives the free file that was used longest ago, or nil; l.mu is held.
 func (l *Log) pick(need int64) (best *segment) {
-	freed := l.freed.Load()
 	for _, s := range l.ring {
-		if s != l.cur && (s.number == 0 && !s.broken || s.last <= freed) && PageSize+need <= s.size && (best == nil || s.number < best.number) {
+		if s != l.cur && l.isFree(s) && PageSize+need <= s.size && (best == nil || s.number < best.number) {
 			best = s
 		}
 	}
@@ -168,15 +191,9 @@ func (l *Log) Append(index uint64, frame []byte) error {
 	if n == FrameHeader {
 		return errors.New("commit log: empty entry")
 	}
-	fresh := l.cur == nil || l.off+need > l.cur.size
-	if fresh {
-		s := l.pick(need)
-		if s == nil {
-			return ErrFull
-		}
-		s.number, s.broken, s.short = l.number, false, 0
-		l.number++
-		l.cur, l.off = s, PageSize
+	fresh, err := l.place(need)
+	if err != nil {
+		return err
 	}
 	putFrame(frame, l.cur.number, index)
 	if int64(cap(frame)) >= need {
@@ -187,9 +204,29 @@ func (l *Log) Append(index uint64, frame []byte) error {
 		l.failed = fmt.Errorf("commit log: %w", err)
 		return l.failed
 	}
+	l.mu.Lock()
 	l.cur.last = index
 	l.off += need
+	l.reckon()
+	l.mu.Unlock()
 	return nil
+}
+
+// place sees to it that cur has room for need bytes; fresh says that they begin a file.
+func (l *Log) place(need int64) (fresh bool, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.cur != nil && l.off+need <= l.cur.size {
+		return false, nil
+	}
+	s := l.pick(need)
+	if s == nil {
+		return false, ErrFull
+	}
+	s.number, s.broken, s.short = l.number, false, 0
+	l.number++
+	l.cur, l.off = s, PageSize
+	return true, nil
 }
 
 func (l *Log) write(frame []byte, index uint64, fresh bool) error {

@@ -125,11 +125,11 @@ func (l *Log) nameBroken(rep *Report) {
 			}
 			s.number = 0
 		}
-		if s.number > 0 {
+		switch {
+		case s.number > 0:
 			taken[s.number], s.broken = true, false
 			rep.Damage = append(rep.Damage, Damage{What: fmt.Sprintf("the header of log file %s cannot be read; its entries could", s.name)})
-		} else {
-			s.broken = true
+		case s.broken: // else a power cut has torn the first entry and left the header out: nothing was acknowledged
 			rep.Damage = append(rep.Damage, Damage{What: fmt.Sprintf("the header of log file %s cannot be read, nor any entry in it", s.name)})
 		}
 	}
