@@ -39,7 +39,7 @@ type Policy string
 
 // The policies.
 const (
-	DropOldest Policy = "drop-oldest" // the oldest records go, with an entry in the ledger
+	DropOldest Policy = "drop-oldest" // the oldest records go, with an entry in the ledger; on a full disk only if that makes room enough
 	RefuseNew  Policy = "refuse-new"  // new messages are refused until cursors have moved on
 )
 

@@ -140,8 +140,13 @@ func (k keeper) Trim(segs []store.Segment, need int64, put func(key string, val 
 	return floor
 }
 
-// quota gives the number below which records must go although somebody may want them, and why.
+// quota gives the number below which records must go although somebody may want them, and why. For a disk that is
+// nearly full they go only if that makes room enough: else something else has filled it, and they would be given up in
+// vain.
 func (j *Journal) quota(segs []store.Segment, floor uint64, total, need int64, now time.Time) (cut uint64, why string) {
+	if need > total {
+		need = 0
+	}
 	for i := range segs {
 		g := &segs[i]
 		switch {

@@ -37,7 +37,8 @@ func (s *Store) applyLoop() {
 		case <-tick.C:
 			due = time.Since(time.Unix(0, s.lastApply.Load())) >= s.cfg.ApplyEvery || s.refusal.any() != nil
 			n := s.stats.commits.Load()
-			if n == commits && s.keeper != nil && s.keeper.Restless() { // quiet: what would ride along goes alone
+			// Quiet: what would ride along goes alone, unless pages are short.
+			if n == commits && s.keeper != nil && s.keeper.Restless() && s.wal.Left() > s.cfg.LogFileSize {
 				s.ride()
 			}
 			commits = n
@@ -78,10 +79,13 @@ func (s *Store) poke() {
 func (s *Store) applyAll() error {
 	s.applyMu.Lock()
 	defer s.applyMu.Unlock()
+	defer s.watch[applying].end()
+	s.watch[applying].begin()
 	if err := s.watermark(); err != nil {
 		return err
 	}
 	for {
+		s.watch[applying].begin()
 		more, err := s.apply()
 		if err != nil {
 			return err
@@ -91,7 +95,11 @@ func (s *Store) applyAll() error {
 		}
 	}
 	s.lastApply.Store(time.Now().UnixNano())
-	return s.trim(0)
+	s.logFull(false)
+	if err := s.trim(0); err != nil {
+		return err
+	}
+	return s.tidy()
 }
 
 // apply moves one portion of entries into Badger: chunks and state first; what makes it count, in the last
@@ -132,6 +140,9 @@ func (s *Store) apply() (more bool, err error) {
 		}
 	}
 	for _, o := range state {
+		if len(o.val) >= valueThreshold {
+			s.stale += int64(len(o.val))
+		}
 		if err := w.op(&o); err != nil {
 			return false, err
 		}
@@ -152,6 +163,7 @@ func (s *Store) apply() (more bool, err error) {
 	s.mu.Lock()
 	s.applied = last.index
 	s.pendB -= bytes
+	s.pending.Store(int64(s.pendB))
 	s.segs = segs
 	s.evict(s.cfg.RingBytes)
 	s.space.Broadcast()
@@ -161,6 +173,9 @@ func (s *Store) apply() (more bool, err error) {
 	s.mu.Lock()
 	s.space.Broadcast() // the log has room as well
 	s.mu.Unlock()
+	s.queue.mu.Lock()
+	s.queue.room.Broadcast()
+	s.queue.mu.Unlock()
 	s.stats.applies.Add(1)
 	s.stats.applyMax.max(time.Since(began))
 	return more, nil
@@ -283,35 +298,70 @@ func (s *Store) trim(need int64) error {
 	if err := s.db.DropPrefix(chunks...); err != nil {
 		return err
 	}
-	for s.db.RunValueLogGC(0.5) == nil {
-	}
+	s.collect()
 	s.stats.dropped.Add(uint64(gone))
 	s.stats.dropMax.max(time.Since(began))
 	return nil
 }
 
-// watermark refuses to apply when the disk is nearly full: Badger must never meet a full one. First the keeper may
-// give up what is oldest.
+// tidy drops the values that were written again since: those too large for the tree stay in their value file until it
+// is rewritten, and Badger counts them only when tables are compacted, which small keys cause too seldom.
+func (s *Store) tidy() error {
+	if s.stale < 2*s.cfg.ValueFile {
+		return nil
+	}
+	w := &writer{db: s.db}
+	defer w.discard()
+	if err := w.last(func() error { return w.txn.Set(keyTidy, nil) }); err != nil {
+		return err
+	}
+	if err := s.db.DropPrefix(keyTidy); err != nil { // with it the table in memory is written out, and the first level compacted
+		return err
+	}
+	s.collect()
+	return nil
+}
+
+// collect rewrites value files that are at least half garbage.
+func (s *Store) collect() {
+	s.stale = 0
+	for s.db.RunValueLogGC(0.5) == nil {
+		s.stats.collected.Add(1)
+	}
+}
+
+// watermark refuses to apply when the disk is nearly full: Badger must never meet a full one. First the ballast goes
+// if even dropping something would need it, then the keeper may give up what is oldest, as long as that helps.
 func (s *Store) watermark() error {
 	free, err := freeBytes(s.cfg.Dir)
 	if err != nil {
 		return err
 	}
-	if free < s.cfg.Reserve {
-		if s.started.Load() {
-			if err := s.trim(s.cfg.Reserve - free); err != nil {
-				return err
-			}
-			if free, err = freeBytes(s.cfg.Dir); err != nil {
-				return err
-			}
+	if free < s.cfg.leastFree() {
+		s.clearBallast()
+		if free, err = freeBytes(s.cfg.Dir); err != nil {
+			return err
 		}
+	}
+	if free < s.cfg.Reserve && free >= s.cfg.leastFree() && s.started.Load() {
+		before, need := free, s.cfg.Reserve-free
+		if s.vain {
+			need = 0
+		}
+		if err := s.trim(need); err != nil {
+			return err
+		}
+		if free, err = freeBytes(s.cfg.Dir); err != nil {
+			return err
+		}
+		s.vain = s.vain || need > 0 && free-before < need/2
 	}
 	if free < s.cfg.Reserve {
 		s.Refuse("disk-full", fault.New(fault.Full, "the disk is nearly full: less than %d MiB are left, which the database needs; make room under %s or lower the journal's quota",
 			(s.cfg.Reserve+1<<20-1)>>20, s.cfg.Dir))
 		return errNoRoom
 	}
+	s.vain = false
 	s.Refuse("disk-full", nil)
 	s.makeBallast(free)
 	return nil

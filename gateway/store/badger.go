@@ -16,6 +16,9 @@ import (
 	"github.com/dgraph-io/badger/v4/options"
 )
 
+// valueThreshold is the size from which on a value stands in the value log.
+const valueThreshold = 1 << 10
+
 // badgerOptions keeps Badger small. Chunks of records go to the value log (above ValueThreshold), everything
 // else to the tree.
 func (s *Store) badgerOptions() badger.Options {
@@ -29,7 +32,7 @@ func (s *Store) badgerOptions() badger.Options {
 		WithBlockCacheSize(8 << 20).
 		WithIndexCacheSize(4 << 20).
 		WithValueLogFileSize(s.cfg.ValueFile).
-		WithValueThreshold(1 << 10).
+		WithValueThreshold(valueThreshold).
 		WithCompression(options.None).
 		WithNumVersionsToKeep(1).
 		WithDetectConflicts(false). // one goroutine writes

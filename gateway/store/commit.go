@@ -5,7 +5,6 @@ import (
 	"sync"
 	"time"
 
-	"tidegate/gateway/fault"
 	"tidegate/gateway/store/commitlog"
 )
 
@@ -53,6 +52,10 @@ func (s *Store) take(last int) (*batchOf, bool) {
 		}
 	}
 	q.mu.Lock()
+	if q.taken > 0 {
+		q.taken = 0
+		q.room.Broadcast()
+	}
 	for len(q.units) == 0 {
 		if q.closed {
 			q.mu.Unlock()
@@ -74,7 +77,7 @@ func (s *Store) take(last int) (*batchOf, bool) {
 		clear(q.units[rest:])
 		q.units = q.units[:rest]
 	}
-	q.bytes -= n
+	q.bytes, q.taken = q.bytes-n, n
 	q.room.Broadcast()
 	q.mu.Unlock()
 	return b, true
@@ -109,13 +112,16 @@ func (s *Store) commit(units []*Unit, ride *[]op) (*entry, error) {
 	if s.seal != nil { // the ring keeps what is readable
 		frame = s.seal.seal(make([]byte, commitlog.FrameHeader, cap(frame)+sealOverhead+commitlog.PageSize), e.index, frame[commitlog.FrameHeader:])
 	}
-	if err := s.wal.Append(e.index, frame); err != nil {
+	s.watch[committing].begin()
+	err := s.wal.Append(e.index, frame)
+	s.watch[committing].end()
+	if err != nil {
 		return nil, err
 	}
 	s.mu.Lock()
 	s.index, s.next = e.index+1, e.next
 	s.push(e)
-	big := s.pendB > s.cfg.ApplyBytes
+	big := s.due()
 	s.mu.Unlock()
 	if big {
 		s.poke()
@@ -127,8 +133,12 @@ func (s *Store) commit(units []*Unit, ride *[]op) (*entry, error) {
 	return e, nil
 }
 
-// waitForLog waits until an entry of n bytes has room in the log and in memory. When that takes long, what is new is
-// refused at the door.
+// due says whether the applier should come: by bytes, or because lone small units, a page each, have taken half the
+// log; s.mu is held.
+func (s *Store) due() bool { return s.pendB > s.cfg.ApplyBytes || s.wal.Left() < s.wal.Size()/2 }
+
+// waitForLog waits until an entry of n bytes has room in the log and in memory. Submit lets nobody in who would have to
+// wait here, but for vital units that have used up what is reserved for them.
 func (s *Store) waitForLog(n int) error {
 	s.mu.Lock()
 	if s.logHasRoom(n) {
@@ -137,14 +147,7 @@ func (s *Store) waitForLog(n int) error {
 	}
 	s.mu.Unlock()
 	s.stats.stalls.Add(1)
-	over, mu := false, sync.Mutex{}
-	alarm := time.AfterFunc(s.cfg.FullAfter, func() {
-		mu.Lock()
-		defer mu.Unlock()
-		if !over {
-			s.Refuse("log-full", fault.New(fault.Full, "the commit log is full: nothing could be moved to the database for %v", s.cfg.FullAfter))
-		}
-	})
+	s.logFull(true)
 	s.mu.Lock()
 	for !s.logHasRoom(n) && s.failed() == nil {
 		s.stalled = true // acknowledging wakes the applier from now on
@@ -153,11 +156,6 @@ func (s *Store) waitForLog(n int) error {
 	}
 	s.stalled = false
 	s.mu.Unlock()
-	alarm.Stop()
-	mu.Lock()
-	over = true
-	s.Refuse("log-full", nil)
-	mu.Unlock()
 	return s.failed()
 }
 
@@ -171,6 +169,7 @@ func (s *Store) push(e *entry) {
 	s.ring = append(s.ring, e)
 	s.ringB += e.bytes
 	s.pendB += e.bytes
+	s.pending.Store(int64(s.pendB))
 }
 
 // acks hands batches to the goroutine of acknowledgements, in order. Its length is bounded by what may be pending,
@@ -256,6 +255,8 @@ func (s *Store) ackLoop() {
 // acknowledge runs what a batch's units are waiting for. Only then may the applier have the entry: a cursor is
 // pinned by a Done.
 func (s *Store) acknowledge(b *ackBatch) {
+	s.watch[acknowledging].begin()
+	defer s.watch[acknowledging].end()
 	for i, u := range b.units {
 		u.settle(b.err)
 		b.units[i] = nil
@@ -264,7 +265,7 @@ func (s *Store) acknowledge(b *ackBatch) {
 		s.ackedTo.Store(b.e.next)
 		s.mu.Lock()
 		s.acked = b.e.index
-		waiting := s.pendB > s.cfg.ApplyBytes || s.stalled
+		waiting := s.due() || s.stalled
 		s.mu.Unlock()
 		if waiting {
 			s.poke()

@@ -33,6 +33,7 @@ type Config struct {
 	Ballast   int64 // bytes of a file that is given up at the start when the disk is full; negative: none
 
 	CloseTimeout time.Duration
+	StuckAfter   time.Duration // what takes longer than this does not come to an end: see Store.Probe
 
 	Log     *slog.Logger            // nil: silent
 	OnFatal func(err error)         // called once, in a goroutine of its own, when the store has failed
@@ -79,6 +80,7 @@ func DefaultConfig(dir string) Config {
 		ValueFile:    32 << 20,
 		Ballast:      32 << 20,
 		CloseTimeout: 5 * time.Second,
+		StuckAfter:   time.Minute,
 	}
 }
 
@@ -98,6 +100,7 @@ func (c *Config) setDefaults() error {
 	orInt(&c.ValueFile, d.ValueFile)
 	orInt(&c.Ballast, d.Ballast)
 	orInt(&c.CloseTimeout, d.CloseTimeout)
+	orInt(&c.StuckAfter, d.StuckAfter)
 	orInt(&c.ApplyBytes, d.ApplyBytes)
 	orInt(&c.Reserve, 2*c.ValueFile+2*c.MemTable+64<<20)
 	if c.Log == nil {
@@ -135,5 +138,9 @@ func (c *Config) maxBatch() int { return min(1<<20, c.maxUnit()) }
 func (c *Config) maxPending() int {
 	return int(int64(c.LogFiles)*c.LogFileSize/2) - c.maxUnit()
 }
+
+// leastFree is how many free bytes it takes to drop something: a table in memory written out and half a value file
+// written again.
+func (c *Config) leastFree() int64 { return 2*c.MemTable + c.ValueFile/2 }
 
 func (c *Config) path(name string) string { return filepath.Join(c.Dir, name) }

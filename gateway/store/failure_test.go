@@ -213,6 +213,17 @@ type gate struct {
 
 func (g gate) Settle(next uint64, _ func(string, []byte)) uint64 { <-g.open; return 0 }
 
+// entered is a gate that tells that somebody stands before it.
+type entered struct {
+	gate
+	in chan struct{}
+}
+
+func (e entered) Settle(next uint64, put func(string, []byte)) uint64 {
+	e.in <- struct{}{}
+	return e.gate.Settle(next, put)
+}
+
 func TestLogFullHoldsBackThenRefusesThenRecovers(t *testing.T) {
 	cfg := small(t.TempDir())
 	cfg.FullAfter = 50 * time.Millisecond
@@ -244,11 +255,18 @@ func TestLogFullHoldsBackThenRefusesThenRecovers(t *testing.T) {
 	if n := <-notices; !strings.HasPrefix(n, "log-full:the commit log is full") {
 		t.Errorf("notice %q", n)
 	}
-	v := s.NewUnit() // what helps to make room passes
-	v.Vital = true
-	v.Put("vital", []byte("1"))
-	if err := s.Submit(v); err != nil {
-		t.Errorf("vital unit: %v", err)
+	for range 10 { // what helps to make room passes, and is on the disk before there is any
+		v := s.NewUnit()
+		v.Vital = true
+		v.Put("vital", []byte("1"))
+		done := make(chan error, 1)
+		v.Done = func(_ []uint64, err error) { done <- err }
+		if err := s.Submit(v); err != nil {
+			t.Fatalf("vital unit: %v", err)
+		}
+		if err := <-done; err != nil {
+			t.Fatalf("vital unit: %v", err)
+		}
 	}
 	close(g.open)
 	if err := s.Drain(); err != nil {
@@ -304,6 +322,93 @@ func onTmpfs(t *testing.T) (store.Config, chan string) {
 	notices := make(chan string, 10)
 	cfg.Notice = func(code, text string) { notices <- code + ":" + text }
 	return cfg, notices
+}
+
+// Units that come alone take a page each: the log is full of them long before they amount to anything in bytes. Nobody
+// may be left waiting behind it.
+func TestALogFullOfLoneUnitsRefusesAndLetsVitalOnesPass(t *testing.T) {
+	cfg := small(t.TempDir())
+	cfg.FullAfter = 50 * time.Millisecond
+	s := open(t, cfg)
+	g := gate{open: make(chan struct{})}
+	s.SetKeeper(g)
+	s.Start()
+	put := func(vital bool) error { // and wait, as a publisher does that has one message in flight
+		u, done := s.NewUnit(), make(chan error, 1)
+		u.Vital = vital
+		u.Append(store.Rec{Count: 1, Data: []byte("small")})
+		u.Done = func(_ []uint64, err error) { done <- err }
+		if err := s.Submit(u); err != nil {
+			return err
+		}
+		return <-done
+	}
+	n := 0
+	for put(false) == nil {
+		n++
+	}
+	if pages := int(cfg.LogFileSize) * cfg.LogFiles / 4096; n < pages/3 || n > pages-pages/cfg.LogFiles {
+		t.Errorf("%d lone units were taken by a log of %d pages", n, pages)
+	}
+	for range 10 {
+		if err := put(true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(g.open)
+	if err := s.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if err := put(false); err != nil {
+		t.Errorf("once there is room: %v", err)
+	}
+}
+
+// Large values that are written again and again must not pile up in value files.
+func TestRewrittenValuesAreCollected(t *testing.T) {
+	cfg := small(t.TempDir())
+	cfg.MemTable, cfg.ValueFile = 1<<20, 1<<20
+	cfg.LogFiles, cfg.LogFileSize = 4, 1<<20
+	s := start(t, cfg)
+	val := bytes.Repeat([]byte("shadow "), 300) // 2,100 bytes
+	const keys = 100
+	for range 300 {
+		u := s.NewUnit()
+		for k := range keys {
+			u.Put(fmt.Sprintf("shadow/%d", k), val)
+		}
+		done := make(chan error, 1)
+		u.Done = func(_ []uint64, err error) { done <- err }
+		if err := s.Submit(u); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Flush(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	files, err := filepath.Glob(cfg.Dir + "/db/*.vlog")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var size int64
+	for _, name := range files {
+		st, err := os.Stat(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		size += st.Size()
+	}
+	if size > 8<<20 || s.Stats().Collected == 0 { // of 63 MB that were written
+		t.Errorf("%d bytes in %d value files, %d were collected", size, len(files), s.Stats().Collected)
+	}
+	for k := range keys {
+		if got := get(t, s, fmt.Sprintf("shadow/%d", k)); got != string(val) {
+			t.Fatalf("key %d has %d bytes", k, len(got))
+		}
+	}
 }
 
 func TestDiskNearlyFullRefusesAndRecovers(t *testing.T) {
@@ -453,6 +558,9 @@ func TestADamagedChunkIsAHoleAndTheNextOneIsRead(t *testing.T) {
 	pad := strings.Repeat("p", 3000)
 	for i := range 4 { // some 64 KiB a chunk
 		appendRecs(t, s, 30, fmt.Sprintf("%s block%d", pad, i))
+		if err := s.Flush(); err != nil { // in order: Badger shuffles what is in one transaction
+			t.Fatal(err)
+		}
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
@@ -492,6 +600,62 @@ func TestCloseGivesUpOnADatabaseThatHangs(t *testing.T) {
 		t.Errorf("Close again: %v", err)
 	}
 	close(g.open)
+}
+
+// Whoever stops because the disk fails must not wait for that disk once more.
+func TestCloseAfterAFailureDoesNotWait(t *testing.T) {
+	cfg := small(t.TempDir())
+	cfg.ApplyBytes = 1
+	var broken atomic.Bool
+	cfg.WrapLogFile = func(_ string, f commitlog.File) commitlog.File { return failing{f, "sync", &broken} }
+	s, err := store.Open(cfg, clock.System())
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := entered{gate{open: make(chan struct{})}, make(chan struct{}, 1)}
+	defer close(g.open)
+	s.SetKeeper(g)
+	s.Start()
+	appendRecs(t, s, 1, "x")
+	<-g.in // there the applier hangs, as in Badger on a disk that is gone
+	broken.Store(true)
+	for s.Wait(func(u *store.Unit) error { u.Put("k", nil); return nil }) == nil {
+	}
+	began := time.Now()
+	if err := s.Close(); !errors.Is(err, store.ErrCloseHung) {
+		t.Errorf("Close: %v", err)
+	}
+	if d := time.Since(began); d > time.Second {
+		t.Errorf("Close took %v", d)
+	}
+}
+
+func TestProbeTellsAStuckGoroutineAndNotAWaitForRoom(t *testing.T) {
+	cfg := small(t.TempDir())
+	cfg.StuckAfter = 1
+	s := start(t, cfg)
+	appendRecs(t, s, 1, "x")
+	if err := s.Probe(); err != nil {
+		t.Errorf("an idle store: %v", err)
+	}
+	hold, held := make(chan struct{}), make(chan struct{})
+	u := s.NewUnit()
+	u.Put("k", nil)
+	u.Done = func([]uint64, error) { close(held); <-hold }
+	if err := s.Submit(u); err != nil {
+		t.Fatal(err)
+	}
+	<-held
+	if err := s.Probe(); err == nil || !strings.HasPrefix(err.Error(), "telling what was committed has not ended for") {
+		t.Errorf("stuck in a Done: %v", err)
+	}
+	close(hold)
+	if err := s.Drain(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Probe(); err != nil {
+		t.Errorf("going again: %v", err)
+	}
 }
 
 func TestALogBehindTheDatabaseIsToldAndNumbersGoOn(t *testing.T) {

@@ -38,6 +38,7 @@ var (
 	keyEpoch   = []byte("m/epoch")
 	keyApplied = []byte("m/applied")
 	keyNext    = []byte("m/next")
+	keyTidy    = []byte("m/tidy") // written to be dropped
 )
 
 const (

@@ -10,6 +10,7 @@ import (
 type counters struct {
 	commits, units, records, logged    atomic.Uint64
 	applies, chunked, skipped, dropped atomic.Uint64
+	collected                          atomic.Uint64
 	replayed, refused, waits, stalls   atomic.Uint64
 	applyMax, dropMax                  peak
 }
@@ -34,6 +35,7 @@ type Stats struct {
 	ChunkBytes              uint64 // of records written to Badger
 	Skipped                 uint64 // records never written to Badger, because every cursor had passed
 	SegmentsDropped         uint64
+	Collected               uint64 // value files that were rewritten without what is not needed any more
 	Replayed                uint64 // entries found in the log at the start
 	Refused                 uint64 // units refused for want of room
 	Waits, Stalls           uint64 // times that Submit waited, and that the committer waited for the applier
@@ -54,7 +56,7 @@ func (s *Store) Stats() Stats {
 	c := &s.stats
 	st := Stats{
 		Commits: c.commits.Load(), Units: c.units.Load(), Records: c.records.Load(), LogBytes: c.logged.Load(),
-		Applies: c.applies.Load(), ChunkBytes: c.chunked.Load(), Skipped: c.skipped.Load(), SegmentsDropped: c.dropped.Load(),
+		Applies: c.applies.Load(), ChunkBytes: c.chunked.Load(), Skipped: c.skipped.Load(), SegmentsDropped: c.dropped.Load(), Collected: c.collected.Load(),
 		Replayed: c.replayed.Load(), Refused: c.refused.Load(), Waits: c.waits.Load(), Stalls: c.stalls.Load(),
 		ApplyMax: time.Duration(c.applyMax.ns.Load()), DropMax: time.Duration(c.dropMax.ns.Load()), LastSync: s.wal.LastSync(),
 		Damages: len(s.damages),

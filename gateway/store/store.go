@@ -67,8 +67,9 @@ type Store struct {
 	space   *sync.Cond // the applier has made room, or the store has failed
 	ring    []*entry   // committed, ascending; what is above applied is always there
 	ringB   int
-	pendB   int  // bytes of entries above applied
-	stalled bool // the committer waits for the applier
+	pendB   int          // bytes of entries above applied
+	pending atomic.Int64 // pendB, to be read without mu
+	stalled bool         // the committer waits for the applier
 	applied uint64
 	index   uint64        // of the next entry
 	next    uint64        // the next record number
@@ -76,16 +77,20 @@ type Store struct {
 	ackedTo atomic.Uint64 // the number behind the last record whose Done has run; read without mu
 	segs    []Segment
 
-	applyMu   sync.Mutex    // one writer of Badger
+	applyMu   sync.Mutex    // one writer of Badger; guards what follows
+	stale     int64         // bytes of large values of state written since value files were looked at
+	vain      bool          // giving up records has not made room on the disk
 	lastApply atomic.Int64  // unix nanoseconds
 	kick      chan struct{} // 1: the applier has something to do; full: it knows
 	fatal     chan struct{} // closed with the first failure
 	failOnce  sync.Once
 	started   atomic.Bool
+	full      atomic.Bool // the log has no room and new units are refused for it
 	closeOnce sync.Once
 	closeErr  error
 	stop      chan struct{}  // closed: the applier ends
 	wg        sync.WaitGroup // committer and acknowledgements
+	watch     [tasks]work    // what the store's goroutines are at
 	applierWG sync.WaitGroup
 	stats     counters
 }
@@ -103,7 +108,8 @@ type Keeper interface {
 	// count; its keys must be others than those of units and Ride.
 	Settle(next uint64, put func(key string, val []byte)) (floor uint64)
 	// Trim says below which number records may go, as far as that has been made durable by Settle or is made so by
-	// put now. need is how many bytes the disk is short of, 0 when there is room.
+	// put now. need is how many bytes the disk is short of, 0 when there is room, or when giving up records has not made
+	// any.
 	Trim(segs []Segment, need int64, put func(key string, val []byte)) (below uint64)
 }
 
@@ -284,7 +290,12 @@ func (s *Store) Start() {
 	if s.bare { // an entry, so that the next start does not take the log for lost
 		s.ride()
 	}
-	s.poke() // what was replayed becomes durable elsewhere before anybody relies on it twice
+	free, err := freeBytes(s.cfg.Dir)
+	if s.pending.Load() > 0 || err != nil || free < s.cfg.Reserve {
+		s.poke() // what was replayed becomes durable elsewhere before anybody relies on it twice
+	} else {
+		s.lastApply.Store(time.Now().UnixNano())
+	}
 }
 
 // Run starts the store, calls ready, and returns when ctx ends (nil, everything submitted is committed) or with
@@ -353,14 +364,21 @@ func (s *Store) fail(err error) {
 // failed gives what stopped the store, or nil.
 func (s *Store) failed() error { return s.queue.failure() }
 
+// hopeless is how long Close waits for a database whose store has failed already.
+const hopeless = 250 * time.Millisecond
+
 // Close commits what was submitted, applies what was committed and closes the files. Badger can hang for ever on a
-// disk that fails: then Close gives up after Config.CloseTimeout and returns ErrCloseHung, and the process should
-// end; nothing is lost. Close may be called twice.
+// disk that fails: then Close gives up after Config.CloseTimeout, at once when the store has failed before, and returns
+// ErrCloseHung, and the process should end; nothing is lost. Close may be called twice.
 func (s *Store) Close() error {
 	s.closeOnce.Do(func() {
 		done := make(chan error, 1)
 		go func() { done <- s.close() }()
-		t := time.NewTimer(s.cfg.CloseTimeout)
+		patience := s.cfg.CloseTimeout
+		if s.failed() != nil {
+			patience = min(patience, hopeless)
+		}
+		t := time.NewTimer(patience)
 		defer t.Stop()
 		select {
 		case s.closeErr = <-done:

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"tidegate/gateway/fault"
+	"tidegate/gateway/store/commitlog"
 )
 
 // queue holds the units that wait for their commit, in order.
@@ -15,6 +16,7 @@ type queue struct {
 	room   *sync.Cond // for Submit
 	units  []*Unit
 	bytes  int
+	taken  int // bytes of the batch that is being committed
 	ticket uint64
 	closed bool
 	dead   atomic.Pointer[fault.Error]
@@ -60,7 +62,7 @@ func (q *queue) refuseAll(err error) {
 
 // Submit hands u over to be committed. Its writes can be read at once. An error means that u was not taken:
 // fault.Full when there is no room, fault.TooLarge, fault.Unavailable when the store is closed or has failed.
-// Submit waits while too much is queued already.
+// Submit waits while too much is queued already, or the log has no room for it.
 func (s *Store) Submit(u *Unit) error {
 	if err := s.admit(u); err != nil {
 		u.drop(err)
@@ -68,8 +70,8 @@ func (s *Store) Submit(u *Unit) error {
 	}
 	q := &s.queue
 	q.mu.Lock()
-	if q.bytes > s.cfg.QueueBytes && !u.Vital {
-		if err := s.waitForRoom(); err != nil {
+	if !u.Vital && !s.fits(u.size) {
+		if err := s.waitForRoom(u); err != nil {
 			q.mu.Unlock()
 			u.drop(err)
 			return err
@@ -109,6 +111,15 @@ func (s *Store) admit(u *Unit) error {
 			return fault.New(fault.Invalid, "a key of %d bytes cannot be kept", n)
 		}
 	}
+	if err := s.refused(u); err != nil {
+		s.stats.refused.Add(1)
+		return err
+	}
+	return nil
+}
+
+// refused says why u must not be taken, whatever room there is.
+func (s *Store) refused(u *Unit) error {
 	if u.Vital || u.Empty() {
 		return nil
 	}
@@ -117,27 +128,69 @@ func (s *Store) admit(u *Unit) error {
 		err = s.refusal.records.Load()
 	}
 	if err != nil {
-		s.stats.refused.Add(1)
 		return err
 	}
 	return nil
 }
 
-// waitForRoom waits, with the queue locked, until the queue is shorter.
-func (s *Store) waitForRoom() error {
+// fits says, with the queue locked, whether a unit of n bytes that is not vital may join it: everything queued must
+// find room in the log without the applier's help, and leave some for what is vital. A committer that had to wait for
+// room would hold up those who make it.
+func (s *Store) fits(n int) bool {
+	q := &s.queue
+	if q.bytes > s.cfg.QueueBytes {
+		return false
+	}
+	pending := int(s.pending.Load())
+	before := q.bytes + q.taken
+	if pending+before == 0 {
+		return true
+	}
+	n += before
+	most := s.cfg.maxBatch() // of which the end of a file may be wasted
+	pages := int64(n+most) + int64(2+n/most)*(commitlog.PageSize+sealOverhead)
+	return pending+n <= s.cfg.maxPending()/8*7 && pages <= s.wal.Left()-s.cfg.LogFileSize
+}
+
+// waitForRoom waits, with the queue locked, until u fits.
+func (s *Store) waitForRoom(u *Unit) error {
 	q := &s.queue
 	s.stats.waits.Add(1)
 	deadline := time.Now().Add(s.cfg.FullAfter)
 	wake := time.AfterFunc(s.cfg.FullAfter, func() { q.mu.Lock(); q.room.Broadcast(); q.mu.Unlock() })
 	defer wake.Stop()
-	for q.bytes > s.cfg.QueueBytes && !q.closed && q.dead.Load() == nil {
-		if !time.Now().Before(deadline) {
+	for !s.fits(u.size) && !q.closed && q.dead.Load() == nil {
+		err := s.refused(u)
+		log := q.bytes <= s.cfg.QueueBytes // it is the log that is full, not the queue
+		if err == nil && !time.Now().Before(deadline) {
+			err = fault.New(fault.Full, "the disk has not kept up for %v", s.cfg.FullAfter)
+			if log {
+				go s.logFull(true) // everybody else may know at once
+			}
+		}
+		if err != nil {
 			s.stats.refused.Add(1)
-			return fault.New(fault.Full, "the commit log is full: the disk has not kept up for %v", s.cfg.FullAfter)
+			return err
+		}
+		if log {
+			s.poke()
 		}
 		q.room.Wait()
 	}
 	return nil
+}
+
+// logFull refuses at the door while the log has no room, so that nobody waits for it in vain.
+func (s *Store) logFull(full bool) {
+	if !full {
+		if s.full.CompareAndSwap(true, false) {
+			s.Refuse("log-full", nil)
+		}
+		return
+	}
+	if !s.full.Swap(true) {
+		s.Refuse("log-full", fault.New(fault.Full, "the commit log is full: nothing could be moved to the database for %v", s.cfg.FullAfter))
+	}
 }
 
 // refusals are the reasons why nothing new is taken.
@@ -174,6 +227,11 @@ func (s *Store) refuse(code string, why reason) {
 	was := r.why[code].err
 	r.setLocked(code, why)
 	r.mu.Unlock()
+	if why.err != nil && was == nil { // those who wait for room need not wait any longer
+		s.queue.mu.Lock()
+		s.queue.room.Broadcast()
+		s.queue.mu.Unlock()
+	}
 	switch {
 	case why.err == nil && was != nil:
 		s.notice(code, "")
