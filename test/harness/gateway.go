@@ -319,6 +319,26 @@ func Tidegate(tb TB, args ...string) (stdout, stderr string, code int) {
 // PeakRSS is the most memory the process has held, in bytes, and RSS what it holds now.
 func (g *Gateway) PeakRSS() int64 { return procStatus(g.PID(), "VmHWM:") }
 
+// WatchAnon samples the memory that is the process's own, in bytes, until the function it returns is called; that gives the
+// most that was seen. What is left out is the database's mapped files, which the kernel takes back when it needs the room.
+func (g *Gateway) WatchAnon() (peak func() int64) {
+	pid, stop, seen := g.PID(), make(chan struct{}), make(chan int64)
+	go func() {
+		tick := time.NewTicker(20 * time.Millisecond)
+		defer tick.Stop()
+		for most := int64(0); ; {
+			most = max(most, procStatus(pid, "RssAnon:"))
+			select {
+			case <-tick.C:
+			case <-stop:
+				seen <- most
+				return
+			}
+		}
+	}()
+	return func() int64 { close(stop); return <-seen }
+}
+
 // RSS is the memory the process holds now, in bytes.
 func (g *Gateway) RSS() int64 { return procStatus(g.PID(), "VmRSS:") }
 
