@@ -126,7 +126,6 @@ func DefaultConfig(dev bool) Config {
 		Limits: LimitsConfig{broker.DefaultLimits(), shadow.DefaultLimits(), jobs.DefaultLimits()}, Store: store.DefaultConfig(""), Journal: journal.DefaultConfig(), Broker: broker.DefaultConfig(),
 		Devices: manager.DefaultConfig(), Telemetry: bridge.DefaultConfig(), Jobs: DefaultJobsConfig(),
 	}
-	c.Journal.HistoryBytes = 64 << 20 // so that the past of shadows can be told
 	if dev {
 		c.Data, c.Listen.MQTT, c.Listen.WS = "data", "127.0.0.1:1883", "127.0.0.1:8083"
 		c.Devices = manager.SimulatedConfig()
