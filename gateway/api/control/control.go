@@ -27,6 +27,7 @@ import (
 	"tidegate/gateway/identity"
 	"tidegate/gateway/operators"
 	"tidegate/gateway/policy"
+	"tidegate/gateway/provision"
 	"tidegate/gateway/registry"
 )
 
@@ -37,9 +38,11 @@ type Deps struct {
 	Operators *operators.Operators
 	Auth      *authz.Authz
 	Clock     clock.Clock
-	Log       *slog.Logger // nil: silent
-	Jobs      Caller       // nil: no operations about jobs
-	Streams   Caller       // nil: none about streams
+	Log       *slog.Logger     // nil: silent
+	Jobs      Caller           // nil: no operations about jobs
+	Streams   Caller           // nil: none about streams
+	Fleet     *provision.Fleet // nil: no claims
+	Tasks     *provision.Tasks // nil: no registration tasks
 	// Connectivity says whether a thing's client is connected, since when, and why it
 	// is not. Nil: not known.
 	Connectivity func(thing string) (connected bool, sinceMillis int64, reason string, ok bool)
@@ -66,10 +69,10 @@ func New(d Deps, cfg Config) *Control {
 	}
 	c := &Control{Deps: d, cfg: cfg, verify: sigv4.Verifier{Secret: d.Operators.Secret, Now: d.Clock.Now, Trusted: d.Clock.Trusted}}
 	var ops []restjson.Op
-	for _, list := range [][]restjson.Op{c.things(), c.types(), c.groups(), c.billing(), c.certificates(), c.authorities(), c.policies(), c.provisioning(), c.account(), c.jobs(), c.streams()} {
+	for _, list := range [][]restjson.Op{c.things(), c.types(), c.groups(), c.billing(), c.certificates(), c.authorities(), c.policies(), c.provisioning(), c.templates(), c.tasks(), c.authorizers(), c.account(), c.jobs(), c.streams()} {
 		ops = append(ops, list...)
 	}
-	c.server = restjson.Server{Ops: ops, Authorize: c.authorize, Dialect: dialect, MaxBody: cfg.MaxBody, Log: d.Log}
+	c.server = restjson.Server{Ops: ops, Authorize: c.authorize, Dialect: dialect, MaxBody: cfg.MaxBody, Refused: c.refused, Log: d.Log}
 	return c
 }
 
@@ -107,14 +110,27 @@ func (c *Control) authorize(op *restjson.Op, r *http.Request, body []byte) (any,
 	name := c.Operators.Name(id.AccessKey)
 	p := c.Auth.Operator(name, func() ([]*policy.Document, bool) { return c.Operators.Documents(name) })
 	if !p.Named("iot:"+op.Name, "*") {
-		return nil, fault.New(fault.Forbidden, "User: %s is not authorized to perform: iot:%s", p.Name(), op.Name)
+		return p, fault.New(fault.Forbidden, "User: %s is not authorized to perform: iot:%s", p.Name(), op.Name)
 	}
 	return p, nil
 }
 
+// refused tells of a request that was: those of strangers, and those that would have
+// changed something.
+func (c *Control) refused(op *restjson.Op, r *http.Request, caller any, err error) {
+	if caller != nil && !fault.Is(err, fault.Forbidden) && (op.Method == http.MethodGet || fault.Is(err, fault.NotFound)) {
+		return
+	}
+	p, _ := caller.(*authz.Principal)
+	c.Auth.Refused(authz.Refusal{What: op.Name, Name: r.URL.Path, Principal: p.Name(), Remote: authz.RemoteOf(r), Err: err})
+}
+
+// who names the caller.
+func who(call *restjson.Call) string { return call.Who.(*authz.Principal).Name() }
+
 // do runs a transaction in the name of the caller.
 func (c *Control) do(call *restjson.Call, fn func(tx *registry.Tx) error) error {
-	return c.Registry.Do(call.Who.(*authz.Principal).Name(), fn)
+	return c.Registry.Do(who(call), fn)
 }
 
 // empty is the answer of operations that say nothing.

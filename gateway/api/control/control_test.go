@@ -13,6 +13,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/big"
 	"net/http"
 	"net/http/httptest"
@@ -21,15 +22,18 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"tidegate/gateway/api/control"
 	"tidegate/gateway/api/sigv4"
 	"tidegate/gateway/authz"
+	"tidegate/gateway/callout"
 	"tidegate/gateway/clock"
 	"tidegate/gateway/identity"
 	"tidegate/gateway/operators"
+	"tidegate/gateway/provision"
 	"tidegate/gateway/registry"
 	"tidegate/gateway/store"
 )
@@ -37,12 +41,14 @@ import (
 // rig is a control plane behind a real HTTPS listener.
 type rig struct {
 	*testing.T
-	url  string
-	ca   string // file
-	key  operators.Key
-	ops  *operators.Operators
-	reg  *registry.Registry
-	http *http.Client
+	url     string
+	ca      string // file
+	key     operators.Key
+	ops     *operators.Operators
+	reg     *registry.Registry
+	http    *http.Client
+	files   string                        // of registration tasks
+	refused atomic.Pointer[authz.Refusal] // the last one
 }
 
 func newRig(t *testing.T) *rig {
@@ -76,19 +82,34 @@ func newRig(t *testing.T) *rig {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
+	ended := make(chan error, 2)
 	go func() { ended <- db.Run(ctx, func() {}) }()
 	az := authz.New(reg, clk, authz.Config{})
+	calls, log := callout.NewSet(), slog.New(slog.DiscardHandler)
+	calls.Add("open", func(context.Context, []byte) ([]byte, error) {
+		return []byte(`{"isAuthenticated":true,"principalId":"ada","refreshAfterInSeconds":300,"policyDocuments":[{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"iot:*","Resource":"*"}}]}`), nil
+	})
+	calls.Add("odd", func(context.Context, []byte) ([]byte, error) { return []byte(`{}`), nil })
+	az.Custom(calls)
+	r := &rig{T: t, files: filepath.Join(dir, "registration")}
+	az.OnRefused(func(x authz.Refusal) { r.refused.Store(&x) })
+	tasks, err := provision.OpenTasks(db, reg, id, r.files, clk, log)
+	if err != nil {
+		t.Fatal(err)
+	}
 	h := control.New(control.Deps{Registry: reg, Identity: id, Operators: ops, Auth: az, Clock: clk,
+		Fleet: provision.NewFleet(reg, id, calls, clk, log), Tasks: tasks,
 		Connectivity: func(thing string) (bool, int64, string, bool) {
 			return false, 1700000000123, "CONNECTION_LOST", thing == "seen"
 		}}, control.Config{Endpoint: "gw.local:8443"})
+	go func() { ended <- tasks.Run(ctx, func() {}) }()
 	srv := httptest.NewUnstartedServer(h)
 	srv.TLS = id.ServerTLS()
 	srv.StartTLS()
 	t.Cleanup(func() {
 		srv.Close()
 		cancel()
+		<-ended
 		<-ended
 		db.Close()
 	})
@@ -100,7 +121,8 @@ func newRig(t *testing.T) *rig {
 	pool.AppendCertsFromPEM(id.CAPEM())
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}}
 	t.Cleanup(client.CloseIdleConnections)
-	return &rig{t, strings.Replace(srv.URL, "127.0.0.1", "localhost", 1), filepath.Join(pki, "ca.pem"), key, ops, reg, client}
+	r.url, r.ca, r.key, r.ops, r.reg, r.http = strings.Replace(srv.URL, "127.0.0.1", "localhost", 1), filepath.Join(pki, "ca.pem"), key, ops, reg, client
+	return r
 }
 
 // reply is an answer.

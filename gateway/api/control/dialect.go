@@ -6,6 +6,7 @@ import (
 
 	"tidegate/gateway/api/restjson"
 	"tidegate/gateway/api/sigv4"
+	"tidegate/gateway/authz"
 	"tidegate/gateway/fault"
 	"tidegate/gateway/jobs"
 	"tidegate/gateway/provision"
@@ -44,6 +45,8 @@ var reasons = []struct {
 	{sigv4.ErrKey, restjson.Problem{Status: http.StatusForbidden, Name: "UnrecognizedClientException"}},
 	{sigv4.ErrToken, restjson.Problem{Status: http.StatusForbidden, Name: "ExpiredTokenException"}},
 	{provision.ErrConflict, restjson.Problem{Status: 409, Name: "ConflictingResourceUpdateException"}},
+	{provision.ErrTaskExists, restjson.Problem{Status: 400, Name: "TaskAlreadyExistsException"}},
+	{authz.ErrAnswer, restjson.Problem{Status: 400, Name: "InvalidResponseException"}},
 	{errRegistration, restjson.Problem{Status: 400, Name: "ResourceRegistrationFailureException"}},
 	{jobs.ErrTransition, restjson.Problem{Status: 409, Name: "InvalidStateTransitionException"}},
 	{jobs.ErrVersion, restjson.Problem{Status: 409, Name: "VersionConflictException"}},

@@ -4,7 +4,6 @@ import (
 	"errors"
 
 	"tidegate/gateway/api/restjson"
-	"tidegate/gateway/authz"
 	"tidegate/gateway/fault"
 	"tidegate/gateway/provision"
 )
@@ -26,7 +25,7 @@ func (c *Control) provisioning() []restjson.Op {
 			if err != nil {
 				return nil, err
 			}
-			out, err := provision.Register(c.Registry, call.Who.(*authz.Principal).Name(), c.Identity, resolved)
+			out, err := provision.Register(c.Registry, who(call), c.Identity, resolved)
 			if fault.Is(err, fault.NotFound) {
 				return nil, fault.Wrap(fault.Invalid, errRegistration, "%s", fault.Message(err))
 			}

@@ -87,6 +87,9 @@ type Server struct {
 	Authorize func(op *Op, r *http.Request, body []byte) (who any, err error)
 	// Dialect turns an error into what the wire shows.
 	Dialect func(err error) Problem
+	// Refused is told of requests that were, by Authorize or by the operation; who is
+	// what Authorize returned. Nil: nobody is.
+	Refused func(op *Op, r *http.Request, who any, err error)
 	// MaxBody is the largest body in bytes; a larger one is fault.TooLarge.
 	MaxBody int64
 	// Trace adds the request's id to the body of errors, as traceId.
@@ -215,9 +218,20 @@ func (s *Server) answer(op *Op, labels map[string]string, w http.ResponseWriter,
 	}
 	who, err := s.Authorize(op, r, body)
 	if err != nil {
+		s.refused(op, r, who, err)
 		return nil, err
 	}
-	return op.call(&Call{Op: op, Request: r, Who: who, ID: id}, labels, body)
+	out, err := op.call(&Call{Op: op, Request: r, Who: who, ID: id}, labels, body)
+	if err != nil {
+		s.refused(op, r, who, err)
+	}
+	return out, err
+}
+
+func (s *Server) refused(op *Op, r *http.Request, who any, err error) {
+	if s.Refused != nil {
+		s.Refused(op, r, who, err)
+	}
 }
 
 // Refuse answers a request that is not for an operation of s with an error of its dialect.
