@@ -228,7 +228,9 @@ func (c *Conn) establish(pk *packets.Packet, id, assigned string, w *session.Wil
 			s.rec.Cursor = b.cursorName("s/" + id)
 		}
 	}
+	s.mu.Lock()
 	rec := s.rec
+	s.mu.Unlock()
 	rec.Expiry, rec.Gone = expiry, time.Time{}
 	if err := b.commitSession(s, &rec, old, w); err != nil {
 		why := connectRefusal(err)

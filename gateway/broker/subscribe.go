@@ -23,6 +23,12 @@ func (c *Conn) subscribe(pk *packets.Packet) error {
 		}
 		id = uint32(ids[0])
 	}
+	lock := b.idLock(s.id)
+	lock.Lock()
+	defer lock.Unlock()
+	if s.conn.Load() != c {
+		return errTakenOver
+	}
 	s.mu.Lock()
 	subs := append([]session.Sub(nil), s.rec.Subs...)
 	s.mu.Unlock()
@@ -81,7 +87,8 @@ func (c *Conn) subscribe(pk *packets.Packet) error {
 }
 
 // changeSubs commits the subscriptions of a persistent session, and then, in the order of
-// commits, calls apply. Others are not written.
+// commits, calls apply. Others are not written. The caller holds the id's lock, so that
+// the session is not replaced, or its record written by a new connection, meanwhile.
 func (c *Conn) changeSubs(subs []session.Sub, changed bool, apply func(*Outbox)) error {
 	s := c.sess
 	if !s.persistent || !changed {
@@ -179,6 +186,12 @@ func (c *Conn) sendRetainedFor(subs []session.Sub, fresh []bool, version uint64)
 // unsubscribe answers UNSUBSCRIBE.
 func (c *Conn) unsubscribe(pk *packets.Packet) error {
 	b, s := c.b, c.sess
+	lock := b.idLock(s.id)
+	lock.Lock()
+	defer lock.Unlock()
+	if s.conn.Load() != c {
+		return errTakenOver
+	}
 	s.mu.Lock()
 	old := s.rec.Subs
 	s.mu.Unlock()
