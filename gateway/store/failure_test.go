@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -635,9 +636,6 @@ func TestProbeTellsAStuckGoroutineAndNotAWaitForRoom(t *testing.T) {
 	cfg.StuckAfter = 1
 	s := start(t, cfg)
 	appendRecs(t, s, 1, "x")
-	if err := s.Probe(); err != nil {
-		t.Errorf("an idle store: %v", err)
-	}
 	hold, held := make(chan struct{}), make(chan struct{})
 	u := s.NewUnit()
 	u.Put("k", nil)
@@ -653,8 +651,12 @@ func TestProbeTellsAStuckGoroutineAndNotAWaitForRoom(t *testing.T) {
 	if err := s.Drain(); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Probe(); err != nil {
-		t.Errorf("going again: %v", err)
+	for deadline := time.Now().Add(10 * time.Second); ; runtime.Gosched() { // the Done of Drain may be about to return
+		if err := s.Probe(); err == nil {
+			break
+		} else if time.Now().After(deadline) {
+			t.Fatalf("going again: %v", err)
+		}
 	}
 }
 
