@@ -116,6 +116,7 @@ func Build(cfg Config, d Deps) (_ *Node, err error) {
 		return nil, err
 	}
 	g.OnStop("store files", n.store.Close)
+	hp.Probe("store", n.store.Probe)
 	for _, bad := range n.store.Damages() {
 		hp.Raise("store-damage", bad.What)
 	}
