@@ -44,7 +44,11 @@ func (a *asking) screen(s localclient.Status) {
 	out := a.w.out
 	fmt.Fprintf(out, "tidegate %s, pid %d, up %s: %s\n", s.Version.Version, s.PID, ago(s.Now, s.Started), word)
 	for _, w := range s.Warnings {
-		fmt.Fprintf(out, "! %s (%s, %s)\n", w.Text, w.Code, ago(s.Now, w.Since))
+		mark := '!'
+		if w.Minor {
+			mark = '-' // worth knowing, and no reason to be unhealthy
+		}
+		fmt.Fprintf(out, "%c %s (%s, %s)\n", mark, w.Text, w.Code, ago(s.Now, w.Since))
 	}
 	var ls []string
 	for _, name := range slices.Sorted(maps.Keys(s.Listeners)) {

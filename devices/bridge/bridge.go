@@ -7,7 +7,8 @@
 // the shadow changes, and when a device comes back, what is desired is written, each
 // value once. What the device has, written or changed by hand, goes into reported. A
 // value the device cannot take is not tried again until it is desired anew: it goes to
-// the errors topic and is a health warning; one that could not be delivered, as the
+// the errors topic and is a note in the status, which stays healthy, since the gateway
+// and the device do their work and whoever desired it is told; one that could not be delivered, as the
 // cable is out, is tried again with growing pauses. Only the latest desired value of a
 // point is ever written.
 //
@@ -27,6 +28,7 @@ import (
 	"tidegate/devices"
 	"tidegate/devices/manager"
 	"tidegate/gateway/clock"
+	"tidegate/gateway/fault"
 	"tidegate/gateway/logs"
 	"tidegate/gateway/metrics"
 	"tidegate/gateway/mqtt"
@@ -49,8 +51,10 @@ type Deps struct {
 	Watch   func(filter string, fn func(run *mqtt.Run)) (cancel func()) // follows what is published
 	Health  interface {
 		Raise(code, text string)
+		Note(code, text string)
 		Clear(code string)
 	}
+	Miss  func(n uint64, why string) // enters samples that could not be kept into the ledger
 	Clock clock.Clock
 	Log   *slog.Logger
 }
@@ -133,6 +137,7 @@ func (b *Bridge) tell(ctx context.Context, s manager.Sample) {
 	b.send(ctx, mqtt.Message{Topic: b.cfg.topic(&s), Payload: b.cfg.payload(&s), QoS: 1, From: s.Thing, Origin: mqtt.Device, At: s.At}, func(err error) {
 		if err != nil {
 			b.refused.Add(1)
+			b.d.Miss(1, fault.Message(err))
 		} else {
 			b.told.Add(1)
 		}

@@ -51,6 +51,7 @@ type house struct {
 	board   *simboard.Board
 	health  *health.Health
 	db      *store.Store
+	jr      *journal.Journal
 	shadows *shadow.Room
 	road    *ingest.Road
 	full    atomic.Bool // the road takes nothing
@@ -81,16 +82,16 @@ func open(t *testing.T, silentAfter time.Duration, before func(h *house)) *house
 	sc.Ballast = 0
 	h.db, err = store.Open(sc, clk)
 	must(err)
-	jr, err := journal.Open(h.db, clk, log, journal.DefaultConfig())
+	h.jr, err = journal.Open(h.db, clk, log, journal.DefaultConfig())
 	must(err)
-	br, err := broker.Open(broker.DefaultConfig(), broker.Deps{Store: h.db, Journal: jr, Clock: clk, Log: log, Auth: everybody{}})
+	br, err := broker.Open(broker.DefaultConfig(), broker.Deps{Store: h.db, Journal: h.jr, Clock: clk, Log: log, Auth: everybody{}})
 	must(err)
 	h.shadows = shadow.New(clk, shadow.DefaultLimits())
 	topics := reserved.New()
 	topics.Serve(awstopic.Shadow, reserved.NewShadows(h.shadows, clk, log).Handle)
 	eng, err := rules.New(nil, rules.Deps{Clock: clk, Log: log, Account: "000000000000"})
 	must(err)
-	h.road = ingest.New(h.db, jr, br, eng, topics, clk, log)
+	h.road = ingest.New(h.db, h.jr, br, eng, topics, clk, log)
 	br.OnPublish(h.road)
 	h.board, err = simboard.Open(clk)
 	must(err)
@@ -103,6 +104,7 @@ func open(t *testing.T, silentAfter time.Duration, before func(h *house)) *house
 	cfg := bridge.DefaultConfig()
 	must(cfg.Validate())
 	b := bridge.New(bridge.Deps{Devices: dm, Submit: h.submit, Watch: br.Watch, Health: h.health, Clock: clk, Log: log,
+		Miss: func(n uint64, why string) { h.jr.Miss("readings", n, why) },
 		Shadow: func(thing string) (shadow.Document, bool, error) {
 			return h.shadows.Load(h.db, shadow.ID{Thing: thing})
 		}}, cfg)
@@ -270,7 +272,7 @@ func TestAValueTheDeviceCannotTakeIsToldOnceAndNotTriedAgain(t *testing.T) {
 		}
 	}
 	ws := h.health.Warnings()
-	if len(ws) != 2 || ws[0].Code != "desired-refused/pump1.pump" || ws[1].Code != "desired-refused/pump1.setpoint" {
+	if len(ws) != 2 || ws[0].Code != "desired-refused/pump1.pump" || ws[1].Code != "desired-refused/pump1.setpoint" || !ws[0].Minor {
 		t.Errorf("warnings %v", ws)
 	}
 	rounds := 0
@@ -319,7 +321,7 @@ func TestWhileTheRoadTakesNothingTheNewestWaits(t *testing.T) {
 	h := open(t, 0, nil)
 	h.until("dt/pump1/process", holds("flow"))
 	h.full.Store(true)
-	for end := time.After(20 * time.Second); len(h.health.Warnings()) == 0; {
+	for end := time.After(20 * time.Second); len(h.health.Warnings()) == 0 || len(h.jr.Ledger(time.Time{}, 0)) == 0; {
 		select {
 		case <-h.got:
 		case <-time.After(20 * time.Millisecond):
@@ -335,6 +337,9 @@ func TestWhileTheRoadTakesNothingTheNewestWaits(t *testing.T) {
 	h.until("dt/weather/air", holds("temperature"))
 	if ws := h.health.Warnings(); len(ws) != 0 {
 		t.Errorf("warnings %v", ws)
+	}
+	if ls := h.jr.Ledger(time.Time{}, 0); len(ls) != 1 || ls[0].Name != "readings" || ls[0].Count == 0 || ls[0].Why != "the disk is full" {
+		t.Errorf("what was not kept is not in the ledger: %+v", ls)
 	}
 }
 

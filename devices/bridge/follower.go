@@ -251,7 +251,7 @@ func (f *follower) reject(ctx context.Context, p *devices.Point, desired string,
 	value := f.actual[p.Name].Value
 	f.mu.Unlock()
 	text := fault.Message(err)
-	f.b.d.Health.Raise("desired-refused/"+f.thing+"."+p.Name, "what the shadow of "+f.thing+" desires cannot be: "+text)
+	f.b.d.Health.Note("desired-refused/"+f.thing+"."+p.Name, "what the shadow of "+f.thing+" desires cannot be: "+text)
 	f.b.d.Log.Warn("desired value cannot be set", logs.Thing, f.thing, logs.Point, p.Name, logs.Err(err))
 	now := f.b.d.Clock.Now()
 	f.b.send(ctx, mqtt.Message{Topic: strings.ReplaceAll(f.b.cfg.Errors, "{thing}", f.thing), QoS: 1, From: f.thing, Origin: mqtt.Device, At: now,

@@ -29,6 +29,9 @@ type Warning struct {
 	Code  string    `json:"code"`
 	Text  string    `json:"text"`  // what is wrong and, where known, what to do
 	Since time.Time `json:"since"` // when it was first raised
+	// Minor: worth knowing, but the gateway does all that it is there for. It does not make
+	// it unhealthy.
+	Minor bool `json:"minor,omitempty"`
 }
 
 // Health is the state of the whole gateway.
@@ -48,14 +51,20 @@ func New(clk clock.Clock) *Health {
 
 // Raise says that the condition code holds. Raising it again changes the text
 // and keeps the time since when it holds.
-func (h *Health) Raise(code, text string) {
+func (h *Health) Raise(code, text string) { h.raise(code, text, false) }
+
+// Note says that the condition code holds, which is worth knowing and no fault of the
+// gateway: somebody has asked for what cannot be. Otherwise it is Raise.
+func (h *Health) Note(code, text string) { h.raise(code, text, true) }
+
+func (h *Health) raise(code, text string, minor bool) {
 	now := h.clk.Now()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if w, ok := h.warnings[code]; ok {
 		now = w.Since
 	}
-	h.warnings[code] = Warning{Code: code, Text: text, Since: now}
+	h.warnings[code] = Warning{Code: code, Text: text, Since: now, Minor: minor}
 }
 
 // Clear says that the condition code is over.

@@ -255,8 +255,13 @@ func (x *parcel) free() {
 	x.r.parcels.Put(x)
 }
 
+// refuse counts a run that the store did not take. Who has sent it is told, but with QoS 0 there is nobody to tell: if
+// somebody wanted it kept, the ledger has it.
 func (r *Road) refuse(run *mqtt.Run, err error) {
 	r.refused.Add(uint64(len(run.Frames)))
+	if run.QoS == 0 && run.Origin == mqtt.Client {
+		r.jr.Miss("qos0", uint64(len(run.Frames)), fault.Message(err))
+	}
 	if fault.Of(err) == fault.Internal {
 		r.log.Error("message refused by the store", logs.Err(err), "topic", run.Topic)
 	}

@@ -297,6 +297,27 @@ func TestARefusedMessageHasNoEffect(t *testing.T) {
 	}
 }
 
+// A refusal of QoS 0 reaches nobody, so the ledger tells of what somebody wanted kept; of what nobody did, and of what its
+// sender is told, it does not.
+func TestRefusedQoS0IsInTheLedger(t *testing.T) {
+	h := open(t, nil)
+	h.road.Keep("up", []string{"dt/#"})
+	live := h.watch("dt/#")
+	h.db.Refuse("disk-full", fault.New(fault.Full, "the disk is nearly full"))
+	for _, m := range []mqtt.Message{{Topic: "dt/a"}, {Topic: "dt/b"}, {Topic: "other"}, {Topic: "dt/c", QoS: 1}} {
+		m.Origin = mqtt.Client
+		if err := h.send(m); (err != nil) != (m.QoS == 1) {
+			t.Errorf("%s: %v", m.Topic, err)
+		}
+	}
+	if got, want := <-live+<-live, "dt/a dt/b "; got != want { // whoever listens has it all the same
+		t.Errorf("delivered %q, want %q", got, want)
+	}
+	if ls := h.jr.Ledger(time.Time{}, 0); len(ls) != 1 || ls[0].Name != "qos0" || ls[0].Count != 2 || ls[0].Why != "the disk is nearly full" {
+		t.Errorf("ledger %+v", ls)
+	}
+}
+
 func TestWrongMessagesAreToldSo(t *testing.T) {
 	h := open(t, rules.DefaultConfig())
 	for _, m := range []mqtt.Message{{}, {Topic: "a/#"}, {Topic: "a", QoS: 3}, {Topic: "\xff"}} {

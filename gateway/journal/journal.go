@@ -96,6 +96,7 @@ type Journal struct {
 	losses   []Loss
 	lossKeys []uint64 // of losses
 	nextLoss uint64
+	misses   map[string]*miss // by name; the running ones
 
 	watchMu  sync.Mutex
 	watchers map[chan struct{}]struct{}
@@ -126,7 +127,7 @@ func Open(db *store.Store, clk clock.Clock, log *slog.Logger, cfg Config) (*Jour
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	j := &Journal{db: db, clk: clk, log: log, cfg: cfg, cursors: map[string]*Cursor{}, watchers: map[chan struct{}]struct{}{}, nextLoss: 1}
+	j := &Journal{db: db, clk: clk, log: log, cfg: cfg, cursors: map[string]*Cursor{}, watchers: map[chan struct{}]struct{}{}, misses: map[string]*miss{}, nextLoss: 1}
 	if err := j.load(); err != nil {
 		return nil, fmt.Errorf("open journal: %w", err)
 	}

@@ -20,6 +20,7 @@ func (k keeper) Ride(all bool, put func(key string, val []byte)) {
 	acked := j.db.Acked() // first: a cursor that floats afterwards is done with everything below
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	j.rideMisses(all, put)
 	if len(j.riding) == 0 {
 		return
 	}
@@ -44,11 +45,11 @@ func (k keeper) Ride(all bool, put func(key string, val []byte)) {
 	j.riding = j.riding[:0]
 }
 
-// Restless says whether a cursor waits for a ride.
+// Restless says whether a cursor waits for a ride, or an entry of the ledger.
 func (k keeper) Restless() bool {
 	k.j.mu.Lock()
 	defer k.j.mu.Unlock()
-	return len(k.j.riding) > 0
+	return len(k.j.riding) > 0 || k.j.missesDue()
 }
 
 // Settle gives the least position of all cursors and writes exactly the positions that this rests on.

@@ -131,6 +131,36 @@ func TestLosesAreJoinedWhenTheLedgerIsFull(t *testing.T) {
 	}
 }
 
+func TestWhatCouldNotBeTakenIsOneEntryThatGrows(t *testing.T) {
+	h := build(t, nil)
+	h.db.Refuse("disk-full", fault.New(fault.Full, "the disk is nearly full"))
+	for range 3 {
+		h.j.Miss("qos0", 2, "the disk is nearly full")
+		h.j.Miss("readings", 1, "the disk is nearly full")
+	}
+	want := "qos0 6 readings 3 "
+	told := func() (s string) {
+		for _, l := range h.j.Ledger(time.Time{}, 0) {
+			s += fmt.Sprintf("%s %d ", l.Name, l.Count)
+			if l.Why != "the disk is nearly full" || l.At.IsZero() || l.From != 0 {
+				t.Errorf("entry %+v", l)
+			}
+		}
+		return s
+	}
+	if got := told(); got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	h.j.Miss("readings", 1, "the disk is nearly full")
+	h.reopen() // an orderly end writes what has grown
+	if got, want := told(), "qos0 6 readings 4 "; got != want {
+		t.Errorf("after a restart %q, want %q", got, want)
+	}
+	if st := h.j.Stats(); st.Lost != 10 {
+		t.Errorf("%d lost, want 10", st.Lost)
+	}
+}
+
 func TestDamageOfTheStoreIsInTheLedger(t *testing.T) {
 	h := build(t, nil)
 	h.cursor("c") // entry 1

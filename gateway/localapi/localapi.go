@@ -215,14 +215,16 @@ func (a *API) status() localclient.Status {
 	s.PID, s.Started, s.Now, s.Clock = os.Getpid(), a.began, a.Clock.Now(), a.Clock.Trusted()
 	s.Devices, s.Upstreams = a.Devices(), a.Upstreams()
 	s.Warnings = []localclient.Warning{}
+	unwell := false
 	for _, w := range a.Health.Warnings() {
 		s.Warnings = append(s.Warnings, localclient.Warning(w))
+		unwell = unwell || !w.Minor
 	}
 	if err := a.Health.Alive(); err != nil {
 		s.Dead = err.Error()
 	}
 	s.Ready = a.Health.Ready()
-	s.Healthy = s.Ready && s.Dead == "" && len(s.Warnings) == 0
+	s.Healthy = s.Ready && s.Dead == "" && !unwell
 	return s
 }
 

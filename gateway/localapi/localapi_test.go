@@ -160,6 +160,7 @@ func TestStatusJudgesHealth(t *testing.T) {
 		{"starting", func() {}, false, false, true},
 		{"ready", func() { h.hp.SetReady(true) }, true, true, true},
 		{"warned", func() { h.hp.Raise("disk-low", "3 MB left") }, false, true, true},
+		{"noted", func() { h.hp.Clear("disk-low"); h.hp.Note("desired-refused/pump.on", "expected true or false") }, true, true, true},
 		{"over", func() { h.hp.Clear("disk-low") }, true, true, true},
 		{"dead", func() {
 			h.hp.Probe("store", func() error { return fault.New(fault.Unavailable, "no commit for a minute") })

@@ -153,6 +153,7 @@ func Build(cfg Config, d Deps) (_ *Node, err error) {
 	}
 
 	readings := bridge.New(bridge.Deps{Devices: n.manager, Submit: road.Submit, Watch: n.broker.Watch, Health: hp, Clock: d.Clock, Log: d.Log,
+		Miss: func(count uint64, why string) { n.journal.Miss("readings", count, why) },
 		Shadow: func(thing string) (shadow.Document, bool, error) {
 			return shadows.Load(n.store, shadow.ID{Thing: thing})
 		},

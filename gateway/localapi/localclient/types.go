@@ -21,7 +21,7 @@ type Version struct {
 
 // Status is the gateway at a glance.
 type Status struct {
-	// Healthy: alive, ready, and without a warning.
+	// Healthy: alive, ready, and without a warning that is not minor.
 	Healthy bool `json:"healthy"`
 	Ready   bool `json:"ready"`
 	// Dead says which part does no longer do its work, empty when all do.
@@ -52,6 +52,8 @@ type Warning struct {
 	Code  string    `json:"code"`
 	Text  string    `json:"text"`
 	Since time.Time `json:"since"`
+	// Minor: worth knowing, but the gateway does all that it is there for.
+	Minor bool `json:"minor,omitempty"`
 }
 
 // Journal says how far the log of messages goes.
