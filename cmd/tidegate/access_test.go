@@ -248,3 +248,38 @@ func TestOperatorsAreMadeRotatedAndRevoked(t *testing.T) {
 	}
 	c.no("does not exist", "operator", "show", "admin")
 }
+
+func TestTemplatesAndAuthorizersAreKeptFromTheCommandLine(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	start(t, data)
+	c := cli{t, data}
+	file := filepath.Join(t.TempDir(), "t.json")
+	if err := os.WriteFile(file, []byte(`{"Parameters":{"Serial":{"Type":"String"}},"Resources":{
+		"thing":{"Type":"AWS::IoT::Thing","Properties":{"ThingName":{"Ref":"Serial"}}},
+		"certificate":{"Type":"AWS::IoT::Certificate","Properties":{"CertificateId":{"Ref":"AWS::IoT::Certificate::Id"},"Status":"Active"}}}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out := c.ok("template", "create", "line", file, "--description", "the line"); out != "arn:aws:iot:local-1:000000000000:provisioningtemplate/line\n" {
+		t.Errorf("create says %q", out)
+	}
+	c.says([]string{"line", "FLEET_PROVISIONING", "enabled", "the line"}, "template", "ls")
+	c.ok("template", "set", "line", file)
+	c.ok("template", "set", "line", "--disabled", "--description", "stopped")
+	c.says([]string{"disabled", "stopped", "2, made", "in force", "Serial"}, "template", "show", "line")
+	c.no("set what?", "template", "set", "line")
+	c.no("must not be null", "template", "create", "bad", "/dev/null")
+	c.ok("template", "rm", "line", "--yes")
+	var ts []template
+	if c.json(&ts, "template", "ls"); len(ts) != 0 {
+		t.Errorf("left: %+v", ts)
+	}
+
+	c.ok("authorizer", "create", "tokens", "--function", "arn:aws:lambda:local-1:000000000000:function:jwt")
+	c.ok("authorizer", "set", "tokens", "--default")
+	c.says([]string{"tokens", "ACTIVE", "yes", "function:jwt"}, "authorizer", "ls")
+	c.ok("authorizer", "set", "tokens", "--no-default", "--inactive")
+	c.says([]string{"INACTIVE", "default        no", "signed         no"}, "authorizer", "show", "tokens")
+	c.no("required flag", "authorizer", "create", "x")
+	c.ok("authorizer", "rm", "tokens", "--yes")
+	c.no("tokens", "authorizer", "show", "tokens")
+}

@@ -20,7 +20,7 @@ import (
 
 // resources are the commands for who may do what.
 func resources(w *world) []*cobra.Command {
-	return []*cobra.Command{enrollCmd(w), thingCmd(w), typeCmd(w), groupCmd(w), certCmd(w), policyCmd(w), operatorCmd(w), sessionCmd(w), shadowCmd(w), jobCmd(w)}
+	return []*cobra.Command{enrollCmd(w), thingCmd(w), typeCmd(w), groupCmd(w), certCmd(w), policyCmd(w), operatorCmd(w), sessionCmd(w), templateCmd(w), authorizerCmd(w), shadowCmd(w), jobCmd(w)}
 }
 
 // epoch is a moment as the API writes it, in seconds.

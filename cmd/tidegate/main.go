@@ -7,6 +7,7 @@
 //	tidegate enroll THING                               make a device's key and certificate
 //	tidegate thing|type|group|cert|policy ls|show|…     who is known and what they may do
 //	tidegate operator|session ls|show|…                 who administers, who is connected
+//	tidegate template|authorizer ls|show|…              how devices and clients get in by themselves
 //	tidegate recover                                    after the TPM was lost or cleared
 //	tidegate env, version, completion
 //
