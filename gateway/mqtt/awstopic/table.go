@@ -56,6 +56,7 @@ var table = []struct {
 	{Events, "events/<re:thingGroup>/{n}/<op:created,updated,deleted>", sub},
 	{Events, "events/<re:thingType>/{n}/<op:created,updated,deleted>", sub},
 	{Events, "events/<re:thingTypeAssociation>/thing/{t}/{n}", sub},
+	{Events, "events/<re:thingTypeAssociation>/thing/{t}/thingType/{n}/<op:added,removed>", sub},
 	{Events, "events/<re:thingGroupMembership>/thingGroup/{n}/thing/{t}/<op:added,removed>", sub},
 	{Events, "events/<re:thingGroupHierarchy>/thingGroup/{n}/childThingGroup/{r}/<op:added,removed>", sub},
 
