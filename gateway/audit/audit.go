@@ -32,6 +32,7 @@ import (
 	"tidegate/gateway/clock"
 	"tidegate/gateway/metrics"
 	"tidegate/gateway/mqtt"
+	"tidegate/gateway/operators"
 	"tidegate/gateway/registry"
 	"tidegate/gateway/store"
 )
@@ -195,6 +196,28 @@ func (l *Log) Witness(changes []registry.Change) func(u *store.Unit, emit func(m
 	for _, c := range changes {
 		e.Changes = append(e.Changes, describe(c))
 	}
+	return l.enter(Change, e.At, e.encode())
+}
+
+// Person is a witness of the operators: who may administer is changed at the machine
+// itself. Keys are named and not shown.
+func (l *Log) Person(before, after *operators.Person) func(u *store.Unit, emit func(mqtt.Message)) {
+	c := registry.Change{Kind: "operator", By: "local"}
+	for _, x := range []struct {
+		p  *operators.Person
+		to *any
+	}{{before, &c.Before}, {after, &c.After}} {
+		if x.p == nil {
+			continue
+		}
+		c.Name = x.p.Name
+		ids := []string{}
+		for _, k := range x.p.Keys {
+			ids = append(ids, k.ID)
+		}
+		*x.to = map[string]any{"Name": x.p.Name, "Role": x.p.Role, "Keys": ids}
+	}
+	e := changeEntry{At: l.clk.Now().UTC().Truncate(time.Millisecond), By: c.By, Changes: []change{describe(c)}}
 	return l.enter(Change, e.At, e.encode())
 }
 

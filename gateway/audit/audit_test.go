@@ -14,6 +14,7 @@ import (
 	"tidegate/gateway/clock/clocktest"
 	"tidegate/gateway/fault"
 	"tidegate/gateway/mqtt"
+	"tidegate/gateway/operators"
 	"tidegate/gateway/registry"
 	"tidegate/gateway/store"
 )
@@ -229,6 +230,17 @@ func TestAFloodOfRefusalsIsSummedUp(t *testing.T) {
 	if total != 0 {
 		t.Errorf("%d refusals are not accounted for", total)
 	}
+}
+
+func TestOperatorsAreNamedWithoutTheirSecrets(t *testing.T) {
+	h := newHouse(t, audit.DefaultConfig())
+	w := h.log.Person(nil, &operators.Person{Name: "ada", Role: operators.Admin, Keys: []operators.Key{{ID: "AKIA1", Secret: "hidden"}}})
+	w(nopUnit(t), func(m mqtt.Message) {
+		e := read(t, m)
+		if c := e.Changes[0]; c.Kind != "operator" || c.Name != "ada" || c.Action != "create" || c.After["Role"] != "admin" || strings.Contains(string(m.Payload), "hidden") {
+			t.Errorf("entry %s", m.Payload)
+		}
+	})
 }
 
 func TestDigestsOfTokensAreNotShown(t *testing.T) {

@@ -29,6 +29,7 @@ import (
 	"tidegate/gateway/api/sigv4"
 	"tidegate/gateway/clock"
 	"tidegate/gateway/fault"
+	"tidegate/gateway/mqtt"
 	"tidegate/gateway/policy"
 	"tidegate/gateway/store"
 )
@@ -99,6 +100,9 @@ type Operators struct {
 	db  *store.Store
 	clk clock.Clock
 
+	witnesses []func(before, after *Person) func(*store.Unit, func(mqtt.Message)) // set while the house is built
+	commit    func(build func(u *store.Unit, emit func(mqtt.Message)) error, done func(error)) error
+
 	write sync.Mutex // one change at a time; taken before mu
 
 	mu     sync.RWMutex // guards what follows
@@ -109,6 +113,9 @@ type Operators struct {
 // Open reads the operators from the store.
 func Open(db *store.Store, clk clock.Clock) (*Operators, error) {
 	o := &Operators{db: db, clk: clk, people: map[string]*Person{}, keys: map[string]*Person{}}
+	o.commit = func(build func(*store.Unit, func(mqtt.Message)) error, done func(error)) error {
+		return db.Do(func(u *store.Unit) error { return build(u, func(mqtt.Message) {}) }, func(_ []uint64, err error) { done(err) })
+	}
 	var bad error
 	err := db.Scan(store.KeyOperator, func(key string, val []byte) bool {
 		p := new(Person)
@@ -126,6 +133,19 @@ func Open(db *store.Store, clk clock.Clock) (*Operators, error) {
 		return nil, fmt.Errorf("open operators: %w", err)
 	}
 	return o, nil
+}
+
+// Witness adds somebody who has something to say about every change of a person: the
+// function it gives adds writes to the change's unit and hands messages to emit, and may
+// be called several times. Call it only before the first change.
+func (o *Operators) Witness(fn func(before, after *Person) func(u *store.Unit, emit func(mqtt.Message))) {
+	o.witnesses = append(o.witnesses, fn)
+}
+
+// Through has changes committed by commit, which sends what witnesses emit; see
+// registry.Registry.Through.
+func (o *Operators) Through(commit func(build func(u *store.Unit, emit func(mqtt.Message)) error, done func(error)) error) {
+	o.commit = commit
 }
 
 // assign replaces a person in memory; nil removes.
@@ -157,7 +177,16 @@ func (o *Operators) change(name string, fn func(have *Person) (*Person, error)) 
 		return err
 	}
 	key := store.KeyOperator + name
-	err = o.db.Wait(func(u *store.Unit) error {
+	var tell []func(*store.Unit, func(mqtt.Message))
+	for _, w := range o.witnesses {
+		tell = append(tell, w(have, p))
+	}
+	done := make(chan error, 1)
+	err = o.commit(func(u *store.Unit, emit func(mqtt.Message)) error {
+		u.Vital = true // whoever may administer must be found out, or locked out, on a full disk, too
+		for _, fn := range tell {
+			fn(u, emit)
+		}
 		if p == nil {
 			u.Del(key)
 			return nil
@@ -165,7 +194,10 @@ func (o *Operators) change(name string, fn func(have *Person) (*Person, error)) 
 		val, err := json.Marshal(p)
 		u.Put(key, val)
 		return err
-	})
+	}, func(err error) { done <- err })
+	if err == nil {
+		err = <-done
+	}
 	if err != nil {
 		return err
 	}
