@@ -410,3 +410,60 @@ func TestAClearedTPMIsTroubleButNotTheEnd(t *testing.T) {
 		t.Error("an authority without a vault")
 	}
 }
+
+// With another chip the recovery code opens the store again, and a wrong one changes
+// nothing; another authority is made only when somebody wants it.
+func TestAnotherChipAndAnotherAuthority(t *testing.T) {
+	chip := tpmtest.Start(t)
+	dir := t.TempDir()
+	open := func() (identity.Vault, error) {
+		v, err := identity.OpenVault(chip.Path(), dir, nil)
+		if err == nil {
+			t.Cleanup(func() { v.(io.Closer).Close() })
+		}
+		return v, err
+	}
+	if identity.HasStorageKey(dir) {
+		t.Error("a key before there is one")
+	}
+	v, err := open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, code, err := identity.StorageKey(v, dir)
+	if err != nil || !identity.HasStorageKey(dir) {
+		t.Fatal(err)
+	}
+	v.(io.Closer).Close()
+	chip.Wipe()
+	if _, err := open(); !errors.Is(err, tpm.ErrOther) {
+		t.Fatalf("a cleared chip: %v", err)
+	}
+	if err := identity.Recover(chip.Path(), dir, nil, "AAAA"+code[4:]); !fault.Is(err, fault.Forbidden) {
+		t.Errorf("a wrong code: %v", err)
+	}
+	if _, err := open(); !errors.Is(err, tpm.ErrOther) {
+		t.Errorf("a wrong code has changed something: %v", err)
+	}
+	if err := identity.Recover(chip.Path(), dir, nil, code); err != nil {
+		t.Fatal(err)
+	}
+	if v, err = open(); err != nil {
+		t.Fatal(err)
+	}
+	if again, code, err := identity.StorageKey(v, dir); err != nil || !bytes.Equal(again, key) || code != "" {
+		t.Errorf("the key after the recovery: %v", err)
+	}
+
+	a, err := identity.Open(v, clocktest.New(start), identity.DefaultConfig(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := identity.NewAuthority(dir); err != nil {
+		t.Fatal(err)
+	}
+	b, err := identity.Open(v, clocktest.New(start), identity.DefaultConfig(dir))
+	if err != nil || b.Trouble() != nil || b.CA().Equal(a.CA()) {
+		t.Errorf("another authority: %v, %v", err, b.Trouble())
+	}
+}
