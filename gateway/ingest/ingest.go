@@ -50,7 +50,7 @@ type Road struct {
 	log      *slog.Logger
 
 	parcels sync.Pool
-	batch   broker.Outbox // of the goroutine of acknowledgements
+	batch   broker.Outbox // of the goroutine that runs Dones
 
 	mu    sync.RWMutex // guards what follows
 	plans map[string]*plan

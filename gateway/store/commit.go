@@ -8,29 +8,29 @@ import (
 	"tidegate/gateway/store/commitlog"
 )
 
-// commitLoop is the committer: while one sync runs, the next batch gathers.
+// commitLoop is the committer: while one sync runs, the next batch gathers. What waits for a batch is told right here,
+// before the next is taken: those who hear of it have then had the time to submit again, and no other goroutine
+// has to be woken for it (DESIGN.md has the figures).
 func (s *Store) commitLoop() {
 	defer s.wg.Done()
-	defer s.acks.close()
-	last := 0 // units in the batch before
 	var ride []op
+	expect := 0
 	for {
-		batch, ok := s.take(last)
+		batch, ok := s.take(expect)
 		if !ok {
 			return
 		}
-		last = len(batch.units)
-		if err := s.failed(); err != nil {
-			s.acks.push(s, ackBatch{units: batch.units, pooled: batch, err: err})
-			continue
+		err := s.failed()
+		var e *entry
+		if err == nil {
+			ride = ride[:0]
+			if e, err = s.commit(batch.units, &ride); err != nil {
+				s.fail(err)
+				err = s.failed()
+			}
 		}
-		ride = ride[:0]
-		e, err := s.commit(batch.units, &ride)
-		if err != nil {
-			s.fail(err)
-			err = s.failed()
-		}
-		s.acks.push(s, ackBatch{units: batch.units, pooled: batch, e: e, err: err})
+		expect = len(batch.units) + s.queue.committed() // those who are answered now, and those who came meanwhile
+		s.acknowledge(batch, e, err)
 	}
 }
 
@@ -39,30 +39,16 @@ type batchOf struct{ units []*Unit }
 
 var batches = sync.Pool{New: func() any { return new(batchOf) }}
 
-// take waits for units and takes as many as one commit may hold; ok is false when the queue is closed and empty. With
-// neighbours in the batch before, it gives their answers a moment to come back as new units: else only half
-// of the submitters would be in a batch, the two halves in turn.
-func (s *Store) take(last int) (*batchOf, bool) {
+// take waits for units and takes as many as one commit may hold; ok is false when the queue is closed and empty.
+// expect is how many may be about to come.
+func (s *Store) take(expect int) (*batchOf, bool) {
 	q := &s.queue
-	if last > 1 {
-		if linger := s.wal.LastSync() / 10; linger >= 50*time.Microsecond {
-			time.Sleep(linger)
-		} else {
-			runtime.Gosched()
-		}
+	if !q.wait() {
+		return nil, false
 	}
+	runtime.Gosched() // whoever is about to submit, too
+	s.gather(expect)
 	q.mu.Lock()
-	if q.taken > 0 {
-		q.taken = 0
-		q.room.Broadcast()
-	}
-	for len(q.units) == 0 {
-		if q.closed {
-			q.mu.Unlock()
-			return nil, false
-		}
-		q.work.Wait()
-	}
 	b := batches.Get().(*batchOf)
 	limit, n, k := s.cfg.maxBatch(), 0, 0
 	for k < len(q.units) && (k == 0 || n+q.units[k].size <= limit) {
@@ -78,10 +64,37 @@ func (s *Store) take(last int) (*batchOf, bool) {
 		q.units = q.units[:rest]
 	}
 	q.bytes, q.taken = q.bytes-n, n
-	q.room.Broadcast()
 	q.mu.Unlock()
 	return b, true
 }
+
+// gather waits until as many units are there as were answered last and had come meanwhile, as long as they keep coming
+// and for half of the last sync at most. Without it half of the submitters would be in a batch, the two halves in
+// turn, and each sync would serve half as many. A lone submitter is never kept waiting.
+func (s *Store) gather(expect int) {
+	q := &s.queue
+	n := q.awaits(expect)
+	if n >= expect {
+		return
+	}
+	limit := min(s.wal.LastSync()/2, maxLinger)
+	step := max(limit/8, minLinger)
+	for end := time.Now().Add(limit); n < expect && time.Until(end) > 0; {
+		s.pause.sleep(step)
+		m := q.awaits(expect)
+		if m == n {
+			break
+		}
+		n = m
+	}
+	q.awaits(0)
+}
+
+// Bounds of how long gather waits.
+const (
+	minLinger = 50 * time.Microsecond // between two looks
+	maxLinger = 10 * time.Millisecond // in all
+)
 
 // commit makes one entry of units and returns when it is on the disk; nil for units that write nothing.
 func (s *Store) commit(units []*Unit, ride *[]op) (*entry, error) {
@@ -150,11 +163,9 @@ func (s *Store) waitForLog(n int) error {
 	s.logFull(true)
 	s.mu.Lock()
 	for !s.logHasRoom(n) && s.failed() == nil {
-		s.stalled = true // acknowledging wakes the applier from now on
 		s.poke()
 		s.space.Wait()
 	}
-	s.stalled = false
 	s.mu.Unlock()
 	return s.failed()
 }
@@ -172,108 +183,28 @@ func (s *Store) push(e *entry) {
 	s.pending.Store(int64(s.pendB))
 }
 
-// acks hands batches to the goroutine of acknowledgements, in order. Its length is bounded by what may be pending,
-// and by maxAckUnits for units that write nothing.
-type acks struct {
-	mu     sync.Mutex
-	work   *sync.Cond // for the goroutine
-	room   *sync.Cond // for the committer
-	list   []ackBatch
-	spare  []ackBatch
-	units  int
-	busy   bool // somebody runs Dones
-	closed bool
-}
-
-// maxAckUnits is how many units may wait for their Done before the committer waits as well.
-const maxAckUnits = 1 << 15
-
-type ackBatch struct {
-	units  []*Unit
-	pooled *batchOf
-	e      *entry
-	err    error
-}
-
-func (a *acks) init() { a.work, a.room = sync.NewCond(&a.mu), sync.NewCond(&a.mu) }
-
-func (a *acks) close() {
-	a.mu.Lock()
-	a.closed = true
-	a.work.Broadcast()
-	a.mu.Unlock()
-}
-
-// push queues b, or, when nobody else is at it and nobody else waits for the committer, runs its Dones on the spot:
-// that saves a lone submitter the wait for another goroutine to wake.
-func (a *acks) push(s *Store, b ackBatch) {
-	a.mu.Lock()
-	if len(b.units) == 1 && !a.busy && len(a.list) == 0 {
-		a.busy = true
-		a.mu.Unlock()
-		s.acknowledge(&b)
-		a.mu.Lock()
-		a.busy = false
-		a.mu.Unlock()
-		return
-	}
-	for a.units > maxAckUnits {
-		a.room.Wait()
-	}
-	a.list = append(a.list, b)
-	a.units += len(b.units)
-	a.work.Signal()
-	a.mu.Unlock()
-}
-
-func (s *Store) ackLoop() {
-	defer s.wg.Done()
-	a := &s.acks
-	for {
-		a.mu.Lock()
-		for len(a.list) == 0 {
-			if a.closed {
-				a.mu.Unlock()
-				return
-			}
-			a.work.Wait()
-		}
-		list := a.list
-		a.list, a.units, a.busy = a.spare[:0], 0, true
-		a.room.Broadcast()
-		a.mu.Unlock()
-		for i := range list {
-			s.acknowledge(&list[i])
-			list[i] = ackBatch{}
-		}
-		a.mu.Lock()
-		a.spare, a.busy = list, false
-		a.mu.Unlock()
-	}
-}
-
 // acknowledge runs what a batch's units are waiting for. Only then may the applier have the entry: a cursor is
 // pinned by a Done.
-func (s *Store) acknowledge(b *ackBatch) {
+func (s *Store) acknowledge(b *batchOf, e *entry, err error) {
 	s.watch[acknowledging].begin()
 	defer s.watch[acknowledging].end()
 	for i, u := range b.units {
-		u.settle(b.err)
+		u.settle(err)
 		b.units[i] = nil
 	}
-	if b.e != nil {
-		s.ackedTo.Store(b.e.next)
+	if e != nil {
+		s.ackedTo.Store(e.next)
 		s.mu.Lock()
-		s.acked = b.e.index
-		waiting := s.due() || s.stalled
+		s.acked = e.index
+		due := s.due()
 		s.mu.Unlock()
-		if waiting {
+		if due {
 			s.poke()
 		}
 	}
 	for _, f := range s.onBatch {
 		f()
 	}
-	b.pooled.units = b.units[:0]
-	batches.Put(b.pooled)
+	b.units = b.units[:0]
+	batches.Put(b)
 }

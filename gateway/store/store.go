@@ -59,8 +59,8 @@ type Store struct {
 	units sync.Pool
 
 	queue   queue
+	pause   *pause // the committer's
 	overlay overlay
-	acks    acks
 	refusal refusals
 
 	mu      sync.Mutex // guards what follows
@@ -69,7 +69,6 @@ type Store struct {
 	ringB   int
 	pendB   int          // bytes of entries above applied
 	pending atomic.Int64 // pendB, to be read without mu
-	stalled bool         // the committer waits for the applier
 	applied uint64
 	index   uint64        // of the next entry
 	next    uint64        // the next record number
@@ -89,7 +88,7 @@ type Store struct {
 	closeOnce sync.Once
 	closeErr  error
 	stop      chan struct{}  // closed: the applier ends
-	wg        sync.WaitGroup // committer and acknowledgements
+	wg        sync.WaitGroup // committer
 	watch     [tasks]work    // what the store's goroutines are at
 	applierWG sync.WaitGroup
 	stats     counters
@@ -136,7 +135,7 @@ func Open(cfg Config, clk clock.Clock) (*Store, error) {
 	s := &Store{cfg: cfg, clk: clk, log: cfg.Log, kick: make(chan struct{}, 1), fatal: make(chan struct{}), stop: make(chan struct{})}
 	s.space = sync.NewCond(&s.mu)
 	s.queue.init()
-	s.acks.init()
+	s.pause = newPause()
 	s.overlay.m = map[string]overlaid{}
 	s.units.New = func() any { return new(Unit) }
 	if err := s.open(); err != nil {
@@ -273,7 +272,7 @@ func (s *Store) Epoch() uint64 { return s.epoch }
 // kept for ever.
 func (s *Store) SetKeeper(k Keeper) { s.keeper = k }
 
-// OnBatch adds a function that is called on the goroutine of acknowledgements when the Dones of one commit have
+// OnBatch adds a function that is called on the goroutine that runs Dones when the Dones of one commit have
 // run. It must be called before Start, and f must not block.
 func (s *Store) OnBatch(f func()) { s.onBatch = append(s.onBatch, f) }
 
@@ -282,10 +281,9 @@ func (s *Store) Start() {
 	if s.started.Swap(true) {
 		return
 	}
-	s.wg.Add(2)
+	s.wg.Add(1)
 	s.applierWG.Add(1)
 	go s.commitLoop()
-	go s.ackLoop()
 	go s.applyLoop()
 	if s.bare { // an entry, so that the next start does not take the log for lost
 		s.ride()
@@ -413,6 +411,7 @@ func (s *Store) close() error {
 
 func (s *Store) closeFiles() error {
 	var err error
+	s.pause.close()
 	if s.db != nil {
 		err = s.db.Close()
 	}

@@ -18,12 +18,42 @@ type queue struct {
 	bytes  int
 	taken  int // bytes of the batch that is being committed
 	ticket uint64
+	wanted int // with so many units the committer need not sleep any longer; 0: it does not sleep
 	closed bool
 	dead   atomic.Pointer[fault.Error]
 }
 
 func (q *queue) init() {
 	q.work, q.room = sync.NewCond(&q.mu), sync.NewCond(&q.mu)
+}
+
+// wait returns when there are units, false when the queue is closed and empty.
+func (q *queue) wait() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for len(q.units) == 0 && !q.closed {
+		q.work.Wait()
+	}
+	return len(q.units) > 0
+}
+
+// committed says that what was taken is in the log, and gives how many units have come since.
+func (q *queue) committed() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.taken = 0
+	q.room.Broadcast()
+	return len(q.units)
+}
+
+// awaits says that the committer sleeps until there are n units, and gives how many there are; 0: it does not.
+func (q *queue) awaits(n int) int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.wanted = n; len(q.units) >= n {
+		q.wanted = 0
+	}
+	return len(q.units)
 }
 
 func (q *queue) close() {
@@ -97,7 +127,11 @@ func (s *Store) Submit(u *Unit) error {
 	if len(q.units) == 1 {
 		q.work.Signal()
 	}
+	enough := len(q.units) == q.wanted
 	q.mu.Unlock()
+	if enough {
+		s.pause.wake()
+	}
 	return nil
 }
 

@@ -23,7 +23,7 @@ type op struct {
 // Unit is what becomes durable as a whole or not at all: records and writes of state. It is filled
 // by one goroutine and belongs to the store from Submit until Done.
 type Unit struct {
-	// Done is told, in the order of commits and on the goroutine of acknowledgements, that the unit is on
+	// Done is told, in the order of commits and on the one goroutine that commits, that the unit is on
 	// the disk: first has the first number of each record block. With an error nothing is known to be on the
 	// disk and the process is about to end. It must not block and must not call Submit. first is gone
 	// when it returns; the unit may be reset and used again from inside it.
