@@ -87,7 +87,10 @@ func (g gate) Connect(r *broker.ConnectRequest) (broker.Principal, error) {
 	q := &authz.Request{ClientID: r.ClientID, Username: r.Username, HasUsername: r.HasUsername, Password: r.Password, TLS: r.TLS,
 		Remote: authz.Remote(r.Remote), Listener: r.Via.Listener, Persistent: r.Persistent, Will: r.Will, WillTopic: r.WillTopic}
 	if up, ok := r.Via.Hint.(*listen.Upgrade); ok {
-		q.TLS = up.TLS
+		q.TLS, q.Header, q.Query = up.TLS, up.Header, up.Query
+		if q.Query != "" {
+			q.Query = "?" + q.Query
+		}
 		q.Signed, _ = up.Credential.(*authz.Principal)
 	}
 	p, err := g.Authz.Connect(q)

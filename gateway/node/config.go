@@ -15,6 +15,7 @@ import (
 
 	"tidegate/devices/bridge"
 	"tidegate/devices/manager"
+	"tidegate/gateway/audit"
 	"tidegate/gateway/broker"
 	"tidegate/gateway/jobs"
 	"tidegate/gateway/journal"
@@ -37,20 +38,22 @@ type Config struct {
 	// Data is the data folder.
 	Data string `yaml:"data"`
 
-	Account   AccountConfig   `yaml:"account"`
-	Identity  IdentityConfig  `yaml:"identity"`
-	Log       logs.Config     `yaml:"log"`
-	Memory    MemoryConfig    `yaml:"memory"`
-	Listen    ListenConfig    `yaml:"listen"`
-	Limits    LimitsConfig    `yaml:"limits"`
-	Store     store.Config    `yaml:"store"`
-	Journal   journal.Config  `yaml:"journal"`
-	Broker    broker.Config   `yaml:"broker"`
-	Rules     rules.Config    `yaml:"rules"`
-	Devices   manager.Config  `yaml:"devices"`
-	Telemetry bridge.Config   `yaml:"telemetry"`
-	Jobs      JobsConfig      `yaml:"jobs"`
-	Upstreams []uplink.Config `yaml:"upstreams"`
+	Account   AccountConfig    `yaml:"account"`
+	Identity  IdentityConfig   `yaml:"identity"`
+	Log       logs.Config      `yaml:"log"`
+	Memory    MemoryConfig     `yaml:"memory"`
+	Listen    ListenConfig     `yaml:"listen"`
+	Limits    LimitsConfig     `yaml:"limits"`
+	Store     store.Config     `yaml:"store"`
+	Journal   journal.Config   `yaml:"journal"`
+	Broker    broker.Config    `yaml:"broker"`
+	Rules     rules.Config     `yaml:"rules"`
+	Audit     audit.Config     `yaml:"audit"`
+	Functions []FunctionConfig `yaml:"functions"`
+	Devices   manager.Config   `yaml:"devices"`
+	Telemetry bridge.Config    `yaml:"telemetry"`
+	Jobs      JobsConfig       `yaml:"jobs"`
+	Upstreams []uplink.Config  `yaml:"upstreams"`
 
 	file string // the configuration file that was read, empty for none
 }
@@ -123,7 +126,7 @@ func DefaultConfig(dev bool) Config {
 	c := Config{
 		Dev: dev, Data: "/var/lib/tidegate", Account: AccountConfig{ID: "000000000000", Region: "local-1"}, Identity: DefaultIdentityConfig(), Log: logs.DefaultConfig(), Memory: DefaultMemoryConfig(),
 		Listen: ListenConfig{MQTT: off, WS: off, MQTTS: "0.0.0.0:8883", HTTPS: "0.0.0.0:8443", Metrics: "127.0.0.1:9464"},
-		Limits: LimitsConfig{broker.DefaultLimits(), shadow.DefaultLimits(), jobs.DefaultLimits()}, Store: store.DefaultConfig(""), Journal: journal.DefaultConfig(), Broker: broker.DefaultConfig(),
+		Limits: LimitsConfig{broker.DefaultLimits(), shadow.DefaultLimits(), jobs.DefaultLimits()}, Store: store.DefaultConfig(""), Journal: journal.DefaultConfig(), Broker: broker.DefaultConfig(), Audit: audit.DefaultConfig(),
 		Devices: manager.DefaultConfig(), Telemetry: bridge.DefaultConfig(), Jobs: DefaultJobsConfig(),
 	}
 	if dev {
@@ -215,6 +218,16 @@ func (c *Config) validate(s *settings) {
 	s.check("", c.Store.Validate())
 	s.check("", c.Journal.Validate())
 	s.check("rules", c.Rules.Validate())
+	s.check("audit", c.Audit.Validate())
+	functions := map[string]bool{}
+	for i, f := range c.Functions {
+		path := fmt.Sprintf("functions[%d]", i)
+		s.check(path, f.Validate())
+		if functions[f.Name] {
+			s.check(path, fmt.Errorf("name: %q is the name of another function already", f.Name))
+		}
+		functions[f.Name] = true
+	}
 	s.check("devices", c.Devices.Validate())
 	s.check("telemetry", c.Telemetry.Validate())
 	s.check("jobs", c.Jobs.Validate())

@@ -24,6 +24,7 @@ import (
 	"tidegate/devices/bridge"
 	"tidegate/devices/manager"
 	"tidegate/gateway/api/control"
+	"tidegate/gateway/audit"
 	"tidegate/gateway/authz"
 	"tidegate/gateway/broker"
 	"tidegate/gateway/clock"
@@ -38,6 +39,7 @@ import (
 	"tidegate/gateway/metrics"
 	"tidegate/gateway/mqtt/awstopic"
 	"tidegate/gateway/operators"
+	"tidegate/gateway/provision"
 	"tidegate/gateway/registry"
 	"tidegate/gateway/reserved"
 	"tidegate/gateway/rules"
@@ -76,6 +78,10 @@ type Node struct {
 	operators *operators.Operators
 	authz     *authz.Authz
 	control   *control.Control
+	audit     *audit.Log
+	fleet     *provision.Fleet
+	tasks     *provision.Tasks
+	claims    *reserved.Provisioning
 	broker    *broker.Broker
 	manager   *manager.Manager
 	work      work
@@ -178,9 +184,15 @@ func Build(cfg Config, d Deps) (_ *Node, err error) {
 		n.uplinks = append(n.uplinks, up)
 	}
 
+	if err := n.openAudit(road, set); err != nil {
+		return nil, err
+	}
+	if err := n.openProvisioning(road, set); err != nil {
+		return nil, err
+	}
 	n.openControl()
 	local := localapi.New(localapi.Deps{Log: d.Log, Clock: d.Clock, Health: hp, Status: n.status, Submit: road.Submit, Follow: n.follow,
-		History: n.history, Devices: n.devices, TestDevice: n.testDevice, Upstreams: n.upstreams, ForgetUpstream: n.forgetUpstream, Ledger: n.ledger,
+		History: n.past, Devices: n.devices, TestDevice: n.testDevice, Upstreams: n.upstreams, ForgetUpstream: n.forgetUpstream, Ledger: n.ledger,
 		Sessions: n.sessions, EndSession: n.broker.Delete, Operators: n.people(), Shadows: shadowDesk{n, shadows, shadowTopics, road}, IoT: n.control.Local(localapi.Caller)})
 	var open net.Listener // stays nil when it is off
 	if p := n.ports.Port("metrics"); p != nil {
@@ -189,11 +201,13 @@ func Build(cfg Config, d Deps) (_ *Node, err error) {
 	g.Add("local", local.Run(filepath.Join(cfg.Data, localclient.Socket), open, set.Handler())) // tells "starting" while the rest comes up
 	g.Add("store", n.store.Run)
 	g.Add("server certificate", n.identity.Run)
+	g.Add("audit log", n.audit.Run) // before the first operator
 	g.Add("first operator", n.firstOperator)
 	g.Add("upstream cursors", n.createCursors) // before anything is accepted that they want
 	g.OnStop("goodbyes", func() error { n.parting.Wait(); return nil })
 	g.Add("broker", n.broker.Run)
 	g.Add("lifecycle events", lifecycle.Run)
+	n.addProvisioning()
 	g.Add("bridge", readings.Run)
 	g.Add("devices", n.manager.Run) // on stop: outputs go to their safe state
 	n.openDoors(g, set, road, shadowTopics, shadows)

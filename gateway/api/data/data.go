@@ -128,6 +128,11 @@ func (d *Data) authenticate(_ *restjson.Op, r *http.Request, body []byte) (any, 
 		return nil, fault.Wrap(fault.Forbidden, err, "Forbidden")
 	}
 	if p == nil {
+		if p, err = d.Auth.Header(r); err != nil {
+			return nil, fault.Wrap(fault.Forbidden, err, "Forbidden")
+		}
+	}
+	if p == nil {
 		return nil, fault.Wrap(fault.Unauthorized, sigv4.ErrMissing, "the request has neither a signature nor a client certificate")
 	}
 	return p, nil
