@@ -111,7 +111,11 @@ func TestJobsFromTheCommandLine(t *testing.T) {
 
 func TestShadowsFromTheCommandLine(t *testing.T) {
 	data := filepath.Join(t.TempDir(), "data")
-	_, stop := start(t, data)
+	config := filepath.Join(t.TempDir(), "tidegate.yaml")
+	if err := os.WriteFile(config, []byte("journal: {history_bytes: 1MiB}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, stop := start(t, data, "--config", config)
 	c := cli{t, data}
 	c.no("what", "shadow", "set", "kiln")
 	c.ok("shadow", "set", "kiln", "--desired", `{"t":1}`)
@@ -124,7 +128,7 @@ func TestShadowsFromTheCommandLine(t *testing.T) {
 	if code := stop(); code != 0 {
 		t.Errorf("exit %d", code)
 	}
-	start(t, data)
+	start(t, data, "--config", config)
 	var log []localclient.ShadowChange
 	c.json(&log, "shadow", "log", "kiln")
 	if len(log) != 2 {

@@ -104,12 +104,13 @@ func (w *Web) leave(nc net.Conn) {
 	}
 }
 
-// hurry ends connections without a request: Shutdown would wait for one.
+// hurry ends connections without a request: Shutdown would wait for one. They are closed, as the server
+// would put its own deadline over one set here.
 func (w *Web) hurry() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for nc := range w.fresh {
-		nc.SetDeadline(time.Unix(1, 0))
+		nc.Close()
 	}
 }
 
