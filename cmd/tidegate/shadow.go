@@ -227,6 +227,9 @@ func shadowLog(w *world) *cobra.Command {
 					rows = append(rows, []string{e.At.Local().Format("2006-01-02 15:04:05"), strconv.FormatInt(e.Version, 10), orDash(e.By), what})
 				}
 				a.table("WHEN VERSION BY STATE", rows)
+				if len(rows) == 0 {
+					fmt.Fprintln(w.errOut, "tidegate: the journal goes back no further; journal.history_bytes in the configuration keeps more of the past")
+				}
 			})
 		}}), &name)
 	c.Flags().StringVar(&from, "since", "", "only changes since `WHEN`: 90s, 1h, 2d or a time as RFC 3339 has it")
