@@ -43,13 +43,17 @@ func ParseURL(s string) (*url.URL, error) {
 	return u, nil
 }
 
-// conn gives every write a deadline, reads in big chunks (the library asks for one
-// byte, then one more, then the rest of each packet) and counts.
+// conn gives every write a deadline, joins writes, reads in big chunks (the library asks
+// for one byte, then one more, then the rest of each packet), keeps PUBACKs to itself and
+// counts.
 type conn struct {
 	net.Conn
 	r       *bufio.Reader
 	timeout time.Duration
 	in, out counter
+	w       writer
+	left    int             // bytes to read of a packet that has begun; the reader's alone
+	acked   func(id uint16) // hears of every PUBACK
 }
 
 func open(ctx context.Context, u *url.URL, cfg Config) (*conn, error) {
@@ -76,22 +80,75 @@ func open(ctx context.Context, u *url.URL, cfg Config) (*conn, error) {
 		}
 		nc = tc
 	}
-	return &conn{Conn: nc, r: bufio.NewReaderSize(nc, 16<<10), timeout: or(cfg.WriteTimeout, 5*time.Second)}, nil
+	c := &conn{Conn: nc, r: bufio.NewReaderSize(nc, 16<<10), timeout: or(cfg.WriteTimeout, 5*time.Second)}
+	c.w.init(c)
+	return c, nil
 }
 
+// Read gives the library all packets but the PUBACKs: those are for what it has not sent.
 func (c *conn) Read(p []byte) (int, error) {
-	n, err := c.r.Read(p)
+	for c.left == 0 {
+		if err := c.next(); err != nil {
+			return 0, err
+		}
+	}
+	n, err := c.r.Read(p[:min(len(p), c.left)])
+	c.left -= n
 	c.in.Add(uint64(n))
 	return n, err
 }
 
+// next looks at the packet that begins: a PUBACK is dealt with, of any other left says how
+// long it is [MQTT-2.1, MQTT-3.4].
+func (c *conn) next() error {
+	head, err := c.r.Peek(2)
+	if err != nil {
+		return err
+	}
+	const puback = 0x40
+	if head[0] == puback && head[1] == 2 {
+		if head, err = c.r.Peek(4); err != nil {
+			return err
+		}
+		c.acked(uint16(head[2])<<8 | uint16(head[3]))
+		c.in.Add(4)
+		_, err = c.r.Discard(4)
+		return err
+	}
+	size, i := 0, 1
+	for ; ; i++ {
+		if head, err = c.r.Peek(i + 1); err != nil {
+			return err
+		}
+		size |= int(head[i]&0x7f) << (7 * (i - 1))
+		if head[i]&0x80 == 0 || i == 4 { // a fifth byte is the library's to complain about
+			break
+		}
+	}
+	c.left = i + 1 + size
+	return nil
+}
+
+// Write takes a packet of the library's and returns, unless too much waits; it leaves with
+// the next write to the connection. An error is that of an earlier write.
 func (c *conn) Write(p []byte) (int, error) {
-	if err := c.Conn.SetWriteDeadline(time.Now().Add(c.timeout)); err != nil {
+	if err := c.w.put(func(buf []byte) []byte { return append(buf, p...) }); err != nil {
 		return 0, err
 	}
-	n, err := c.Conn.Write(p)
-	c.out.Add(uint64(n))
-	return n, err
+	return len(p), nil
+}
+
+// Close lets what was taken leave, for at most patience, and closes the connection. It may
+// be called twice.
+func (c *conn) Close() error {
+	c.w.finish()
+	return c.Conn.Close()
+}
+
+// abort closes the connection with what waits.
+func (c *conn) abort() {
+	c.Conn.Close()
+	c.w.finish()
 }
 
 // SetWriteDeadline does nothing: every write has a deadline already, while the

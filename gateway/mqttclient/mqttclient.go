@@ -5,12 +5,17 @@
 // reconnects by itself and keeps nothing of its own between connections: a token
 // says "acknowledged" only when the peer's PUBACK or PUBCOMP has come. (The
 // library inside, Eclipse Paho, completes tokens without an acknowledgement when
-// it is left to reconnect, and never when it is to keep the session.)
+// it is left to reconnect, and never when it is to keep the session.) With QoS 0 there is
+// no acknowledgement: a token says that the message is on its way, as joined writes are
+// what makes sending fast.
 //
 //	c, err := mqttclient.Connect(ctx, mqttclient.Config{URL: "mqtt://127.0.0.1:1883", ClientID: "pump"})
 //	tok := c.Publish("dt/pump/flow", 1, false, payload)
 //	err = tok.Wait(ctx)
 //	c.Close()
+//
+// Messages with QoS 0 and 1 do not pass through the library at all: PUBLISH goes straight
+// to the connection, joined with its neighbours, and PUBACK comes straight from it.
 //
 // Uplink, command line and tests use the same client. It is the only package that
 // imports Paho. It does not speak MQTT 5 or WebSocket.
@@ -68,6 +73,7 @@ type Client struct {
 	conn    *conn
 	session bool
 	acks    *ackQueue
+	sender  sender
 
 	done chan struct{}
 	once sync.Once
@@ -88,7 +94,8 @@ func Connect(ctx context.Context, cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, fault.Wrap(fault.Unavailable, err, "%s cannot be reached", u.Host)
 	}
-	c := &Client{conn: nc, acks: newAckQueue(), done: make(chan struct{})}
+	c := &Client{conn: nc, acks: newAckQueue(), sender: sender{flights: map[uint16]*Token{}}, done: make(chan struct{})}
+	nc.acked = c.sender.acked
 	c.paho = paho.NewClient(c.options(cfg))
 	tok := c.paho.Connect()
 	select {
@@ -174,7 +181,7 @@ func (c *Client) Close() error {
 
 // Abort ends the connection without a word, as a lost peer would see it.
 func (c *Client) Abort() {
-	c.conn.Close()
+	c.conn.abort()
 	c.Close()
 }
 
@@ -182,6 +189,10 @@ func (c *Client) end(err error) {
 	c.once.Do(func() {
 		c.err = err
 		close(c.done)
+		if err == nil {
+			err = ErrClosed
+		}
+		c.sender.end(err)
 		c.acks.stop()
 	})
 }

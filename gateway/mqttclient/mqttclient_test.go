@@ -129,6 +129,36 @@ func TestALostConnectionFailsItsTokens(t *testing.T) {
 	}
 }
 
+// Whoever publishes when the connection is lost is told at once: the library would have him wait for the whole write timeout.
+func TestALostConnectionHoldsNobodyUp(t *testing.T) {
+	m := harness.StartMosquitto(t)
+	p := faultnet.New(t, m.Addr)
+	for range 5 {
+		c := connect(t, mqttclient.Config{URL: "mqtt://" + p.Addr(), ClientID: "busy"})
+		sent, ended := make(chan struct{}), make(chan time.Time, 1)
+		go func() {
+			var toks []*mqttclient.Token
+			for i := 0; c.Err() == nil; i++ {
+				toks = append(toks, c.Publish("t", 1, false, make([]byte, 100)))
+				if i == 1000 {
+					close(sent)
+				}
+			}
+			for _, tok := range toks {
+				<-tok.Done() // acknowledged or failed, and not left open
+			}
+			ended <- time.Now()
+		}()
+		<-sent
+		cut := time.Now()
+		p.Cut()
+		<-c.Done()
+		if d := (<-ended).Sub(cut); d > 3*time.Second {
+			t.Errorf("it took %v to stop", d)
+		}
+	}
+}
+
 func TestASilentPeerIsFoundOut(t *testing.T) {
 	m := harness.StartMosquitto(t)
 	p := faultnet.New(t, m.Addr)

@@ -2,8 +2,9 @@ package mqttclient
 
 import (
 	"context"
-	"maps"
-	"slices"
+	"encoding/binary"
+	"errors"
+	"sync"
 
 	paho "github.com/eclipse/paho.mqtt.golang"
 
@@ -12,27 +13,144 @@ import (
 
 // Token is a PUBLISH under way.
 type Token struct {
-	t paho.Token
-	c *Client
+	c    *Client
+	t    paho.Token // of QoS 2; then nothing below is used
+	done chan struct{}
+	err  error // written before done is closed
+}
+
+// sender has what was published with QoS 1 and is not acknowledged yet. This path is ours
+// from end to end: the library takes several hops between goroutines for each message, and
+// its Publish hangs for the whole write timeout when the connection is lost meanwhile.
+type sender struct {
+	mu      sync.Mutex // guards what follows
+	flights map[uint16]*Token
+	last    uint16 // the packet identifier used last
+	ended   bool   // the connection is lost or closed
+}
+
+// firstID begins the packet identifiers of ours; those below are the library's, which counts
+// from 1 and needs one for each SUBSCRIBE [MQTT-2.3.1-2].
+const firstID = 1 << 14
+
+// begin gives tok a packet identifier that is free.
+func (s *sender) begin(tok *Token) (id uint16, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended {
+		return 0, ErrClosed
+	}
+	for range 1<<16 - firstID {
+		if s.last++; s.last < firstID {
+			s.last = firstID
+		}
+		if s.flights[s.last] == nil {
+			s.flights[s.last] = tok
+			return s.last, nil
+		}
+	}
+	return 0, errors.New("mqttclient: too many messages are not acknowledged")
+}
+
+// acked ends the flight of id. An identifier nobody uses is a peer's mistake that harms
+// nobody.
+func (s *sender) acked(id uint16) {
+	s.mu.Lock()
+	tok := s.flights[id]
+	delete(s.flights, id)
+	s.mu.Unlock()
+	if tok != nil {
+		close(tok.done)
+	}
+}
+
+// end fails what is still under way.
+func (s *sender) end(err error) {
+	s.mu.Lock()
+	lost := s.flights
+	s.flights, s.ended = nil, true
+	s.mu.Unlock()
+	for _, tok := range lost {
+		tok.err = err
+		close(tok.done)
+	}
 }
 
 // Publish sends a message. It may block up to the write timeout while the peer
 // takes no bytes. payload must not be changed until the token is done. QoS 2 is
 // safe only while the connection lasts: a new one knows nothing of packet ids.
 func (c *Client) Publish(topic string, qos byte, retain bool, payload []byte) *Token {
-	return &Token{c.paho.Publish(topic, qos, retain, payload), c}
+	if qos == 2 {
+		return &Token{t: c.paho.Publish(topic, qos, retain, payload), c: c}
+	}
+	tok := &Token{c: c, done: make(chan struct{})}
+	var id uint16
+	var err error
+	if len(topic) == 0 || len(topic) > 0xffff || len(topic)+len(payload)+4 > 1<<28-1 {
+		err = fault.New(fault.TooLarge, "a topic of %d and a payload of %d bytes cannot be published", len(topic), len(payload))
+	} else if qos > 0 {
+		id, err = c.sender.begin(tok)
+	}
+	if err == nil {
+		err = c.conn.w.put(func(buf []byte) []byte { return appendPublish(buf, topic, qos, retain, id, payload) })
+		if err != nil && qos > 0 {
+			c.sender.mu.Lock()
+			delete(c.sender.flights, id)
+			ended := c.sender.ended // then end has failed it
+			c.sender.mu.Unlock()
+			if ended {
+				return tok
+			}
+		}
+	}
+	if err != nil || qos == 0 {
+		tok.err = err
+		close(tok.done)
+	}
+	return tok
 }
 
-// Done is closed when the message was acknowledged (with QoS 0: written) or has
-// failed. It may stay open once the client's Done is closed.
-func (t *Token) Done() <-chan struct{} { return t.t.Done() }
+// appendPublish appends a PUBLISH packet [MQTT-3.3].
+func appendPublish(b []byte, topic string, qos byte, retain bool, id uint16, payload []byte) []byte {
+	first := byte(0x30) | qos<<1
+	if retain {
+		first |= 1
+	}
+	size := 2 + len(topic) + len(payload)
+	if qos > 0 {
+		size += 2
+	}
+	b = append(b, first)
+	for ; size > 0x7f; size >>= 7 {
+		b = append(b, byte(size)|0x80)
+	}
+	b = append(b, byte(size))
+	b = binary.BigEndian.AppendUint16(b, uint16(len(topic)))
+	b = append(b, topic...)
+	if qos > 0 {
+		b = binary.BigEndian.AppendUint16(b, id)
+	}
+	return append(b, payload...)
+}
+
+// Done is closed when the message was acknowledged (with QoS 0: handed over to be
+// written) or has failed. With QoS 2 it may stay open once the client's Done is closed.
+func (t *Token) Done() <-chan struct{} {
+	if t.t != nil {
+		return t.t.Done()
+	}
+	return t.done
+}
 
 // Err is nil when the message was acknowledged; before that, and after a failure,
 // it says what is missing.
 func (t *Token) Err() error {
 	select {
-	case <-t.t.Done():
-		return t.t.Error()
+	case <-t.Done():
+		if t.t != nil {
+			return t.t.Error()
+		}
+		return t.err
 	default:
 	}
 	select {
@@ -49,45 +167,10 @@ func (t *Token) Err() error {
 // Wait waits for the acknowledgement, the end of the connection or of ctx.
 func (t *Token) Wait(ctx context.Context) error {
 	select {
-	case <-t.t.Done():
+	case <-t.Done():
 	case <-t.c.done:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 	return t.Err()
-}
-
-// Subscribe asks for the messages of filters (filter → highest QoS) and waits for
-// the peer's answer. A filter it refuses is fault.Forbidden; the others then stand.
-func (c *Client) Subscribe(ctx context.Context, filters map[string]byte) error {
-	t := c.paho.SubscribeMultiple(filters, nil)
-	if err := c.await(ctx, t); err != nil {
-		return err
-	}
-	granted := t.(*paho.SubscribeToken).Result()
-	for _, f := range slices.Sorted(maps.Keys(granted)) {
-		if granted[f] == 0x80 {
-			return fault.New(fault.Forbidden, "the subscription to %s is refused", f)
-		}
-	}
-	return nil
-}
-
-// Unsubscribe ends the subscriptions to filters and waits for the peer's answer.
-func (c *Client) Unsubscribe(ctx context.Context, filters ...string) error {
-	return c.await(ctx, c.paho.Unsubscribe(filters...))
-}
-
-func (c *Client) await(ctx context.Context, t paho.Token) error {
-	select {
-	case <-t.Done():
-		return t.Error()
-	case <-c.done:
-		if c.err != nil {
-			return c.err
-		}
-		return ErrClosed
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

@@ -229,11 +229,11 @@ func TestNothingIsLostOnABadLink(t *testing.T) {
 	h := newHouse(t)
 	u, _ := h.run(uplink.Config{URL: "mqtt://" + p.Addr(), Up: []uplink.Route{{Filter: "#"}}, Window: 16})
 	for i := 0; i < n; i += 50 {
+		sent := u.Status().Sent
 		for k := range publishers {
 			h.put(numbered(fmt.Sprint("p", k), i, 50)...)
 		}
 		if i%250 == 0 {
-			sent := u.Status().Sent
 			until(t, "some more are sent", func() bool { return u.Status().Sent > sent })
 			p.Cut()
 		}
