@@ -41,6 +41,14 @@ func (a *Authz) Signed(keys Keys, r *http.Request, body []byte, services ...stri
 // principal is nil when the request is not signed: the client's certificate is judged at
 // CONNECT, as are credentials there. What cannot come to a good end is refused here.
 func (a *Authz) Upgrade(keys Keys, r *http.Request, listener string) (*Principal, error) {
+	p, err := a.upgrade(keys, r, listener)
+	if err != nil {
+		a.refused(Refusal{What: "upgrade", Name: r.URL.Path, Remote: RemoteOf(r), Err: err})
+	}
+	return p, err
+}
+
+func (a *Authz) upgrade(keys Keys, r *http.Request, listener string) (*Principal, error) {
 	switch {
 	case sigv4.Signed(r):
 		return a.Signed(keys, r, nil, "iotdevicegateway", "iotdata")

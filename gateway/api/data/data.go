@@ -93,7 +93,7 @@ func New(d Deps, cfg Config) *Data {
 		body = hugeBody
 	}
 	x := &Data{Deps: d, limits: cfg.Limits}
-	x.server = restjson.Server{Ops: x.ops(), Authorize: x.authenticate, Dialect: dialect, MaxBody: body, Trace: true, WrongMethod: "MethodNotAllowedException", Log: d.Log}
+	x.server = restjson.Server{Ops: x.ops(), Authorize: x.authenticate, Dialect: dialect, MaxBody: body, Trace: true, Refused: x.refused, WrongMethod: "MethodNotAllowedException", Log: d.Log}
 	if d.Jobs != nil {
 		x.server.Ops = append(x.server.Ops, x.jobs()...)
 	}
@@ -116,6 +116,15 @@ func (d *Data) Operations() []string {
 		names[i] = d.server.Ops[i].Name
 	}
 	return names
+}
+
+// refused tells of callers who are not who they should be. What their policies say is told
+// where these are asked.
+func (d *Data) refused(op *restjson.Op, r *http.Request, caller any, err error) {
+	if p, ok := caller.(*authz.Principal); ok && p != nil {
+		return
+	}
+	d.Auth.Refused(authz.Refusal{What: op.Name, Name: r.URL.Path, Remote: authz.RemoteOf(r), Err: err})
 }
 
 // authenticate says who calls: by signature where there is one, else by certificate.
