@@ -89,12 +89,15 @@ func open(ctx context.Context, u *url.URL, cfg Config) (*conn, error) {
 func (c *conn) Read(p []byte) (int, error) {
 	for c.left == 0 {
 		if err := c.next(); err != nil {
-			return 0, err
+			return 0, c.w.why(err)
 		}
 	}
 	n, err := c.r.Read(p[:min(len(p), c.left)])
 	c.left -= n
 	c.in.Add(uint64(n))
+	if err != nil {
+		err = c.w.why(err)
+	}
 	return n, err
 }
 

@@ -137,14 +137,17 @@ func TestALostConnectionHoldsNobodyUp(t *testing.T) {
 		c := connect(t, mqttclient.Config{URL: "mqtt://" + p.Addr(), ClientID: "busy"})
 		sent, ended := make(chan struct{}), make(chan time.Time, 1)
 		go func() {
-			var toks []*mqttclient.Token
+			var window []*mqttclient.Token
 			for i := 0; c.Err() == nil; i++ {
-				toks = append(toks, c.Publish("t", 1, false, make([]byte, 100)))
+				window = append(window, c.Publish("t", 1, false, make([]byte, 100)))
 				if i == 1000 {
 					close(sent)
 				}
+				for ; len(window) > 64; window = window[1:] {
+					<-window[0].Done()
+				}
 			}
-			for _, tok := range toks {
+			for _, tok := range window {
 				<-tok.Done() // acknowledged or failed, and not left open
 			}
 			ended <- time.Now()

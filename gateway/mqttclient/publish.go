@@ -3,7 +3,6 @@ package mqttclient
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"sync"
 
 	paho "github.com/eclipse/paho.mqtt.golang"
@@ -40,7 +39,10 @@ func (s *sender) begin(tok *Token) (id uint16, err error) {
 	if s.ended {
 		return 0, ErrClosed
 	}
-	for range 1<<16 - firstID {
+	if len(s.flights) > (1<<16-firstID)/2 { // so many that looking for a free one would take its time
+		return 0, fault.New(fault.Throttled, "%d messages are not acknowledged", len(s.flights))
+	}
+	for {
 		if s.last++; s.last < firstID {
 			s.last = firstID
 		}
@@ -49,7 +51,6 @@ func (s *sender) begin(tok *Token) (id uint16, err error) {
 			return s.last, nil
 		}
 	}
-	return 0, errors.New("mqttclient: too many messages are not acknowledged")
 }
 
 // acked ends the flight of id. An identifier nobody uses is a peer's mistake that harms
@@ -77,7 +78,7 @@ func (s *sender) end(err error) {
 }
 
 // Publish sends a message. It may block up to the write timeout while the peer
-// takes no bytes. payload must not be changed until the token is done. QoS 2 is
+// takes no bytes; with more than 20,000 unacknowledged messages it is fault.Throttled. payload must not be changed until the token is done. QoS 2 is
 // safe only while the connection lasts: a new one knows nothing of packet ids.
 func (c *Client) Publish(topic string, qos byte, retain bool, payload []byte) *Token {
 	if qos == 2 {

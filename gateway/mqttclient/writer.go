@@ -56,6 +56,17 @@ func (w *writer) put(add func(buf []byte) []byte) error {
 	return nil
 }
 
+// why gives the error of a failed write in place of that of a read: after it the connection
+// was closed by us, and the library takes that for its own doing and waits for a ping to fail.
+func (w *writer) why(err error) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.err != nil {
+		return w.err
+	}
+	return err
+}
+
 // finish says that no more will come and waits until what there is has left, for at most
 // patience.
 func (w *writer) finish() {
