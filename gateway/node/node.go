@@ -271,8 +271,6 @@ func (n *Node) announce(ctx context.Context, ready func()) error {
 		}
 		defer os.RemoveAll(aws)
 	}
-	return n.ports.Announce(filepath.Join(n.cfg.Data, "run", "listeners.json"))(ctx, func() {
-		n.health.SetReady(true)
-		ready()
-	})
+	n.health.SetReady(true) // everything else is up, and whoever finds the file may ask
+	return n.ports.Announce(filepath.Join(n.cfg.Data, "run", "listeners.json"))(ctx, ready)
 }
