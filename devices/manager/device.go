@@ -79,8 +79,10 @@ func (d *device) accept(rs []devices.Reading, force bool) {
 				continue
 			}
 		}
+		var date *undated
 		if r.Quality == devices.Good && !trusted {
 			r.Quality = devices.Uncertain // the date may be any
+			date = &undated{age: max(0, now.Sub(r.At)), put: time.Now()}
 		}
 		if r.Quality != devices.Bad {
 			d.lastGood = now
@@ -88,7 +90,9 @@ func (d *device) accept(rs []devices.Reading, force bool) {
 		p.observe(now)
 		p.last, p.heard = r, now
 		if p.due(r, now, d.m.cfg.Refresh) || force {
-			out = append(out, p.tell(d.sample, r, now))
+			e := p.tell(d.sample, r, now)
+			e.undated = date
+			out = append(out, e)
 		}
 		d.m.readings.Add(1)
 	}

@@ -13,7 +13,7 @@ import (
 
 func bench(t *testing.T, x devices.Point) (*device, *clocktest.Manual) {
 	clk := clocktest.New(time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC))
-	m := &Manager{cfg: DefaultConfig(), clk: clk, queue: newQueue()}
+	m := &Manager{cfg: DefaultConfig(), clk: clk, queue: newQueue(clk)}
 	d := &device{m: m, name: "d", thing: "t", prof: &profile.Profile{Protocol: profile.JSON}, silent: 10 * time.Second, byName: map[string]*point{}}
 	x.Name, x.Group = "p", "g"
 	d.addPoint(x)
@@ -106,9 +106,31 @@ func TestAClockThatIsNotTrustedMakesReadingsUncertain(t *testing.T) {
 	d, clk := bench(t, devices.Point{Kind: devices.Integer})
 	clk.SetTrusted(false)
 	d.say(devices.Int(1))
+	if got := d.told(); got != "1 uncertain;" {
+		t.Errorf("told %q", got)
+	}
 	clk.SetTrusted(true)
 	d.say(devices.Int(1))
-	if got := d.told(); got != "1 uncertain;1 good;" {
+	if got := d.told(); got != "1 good;" { // again, now that it is dated
 		t.Errorf("told %q", got)
+	}
+}
+
+// A machine that boots in 1970 measures before it knows the date. What has not left by then gets the true one.
+func TestReadingsThatWaitForTheDateGetIt(t *testing.T) {
+	d, clk := bench(t, devices.Point{Kind: devices.Integer})
+	boot, today := time.Unix(100, 0), time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	clk.Set(boot)
+	clk.SetTrusted(false)
+	d.accept([]devices.Reading{{Point: "p", Value: devices.Int(1), At: boot.Add(-2 * time.Second), Quality: devices.Good}}, false)
+	d.accept([]devices.Reading{{Point: "p", Value: devices.Int(2), At: boot, Quality: devices.Bad}}, false)
+	clk.Set(today)
+	clk.SetTrusted(true)
+	s, ok := d.m.queue.take()
+	if r := s.Readings[0]; !ok || r.Quality != devices.Good || !s.At.Equal(r.At) || today.Sub(r.At) < 2*time.Second || today.Sub(r.At) > time.Minute {
+		t.Errorf("%+v", s)
+	}
+	if s, ok = d.m.queue.take(); !ok || s.Readings[0].Quality != devices.Bad || !s.At.Equal(boot) { // that it was bad had another reason
+		t.Errorf("%+v", s)
 	}
 }

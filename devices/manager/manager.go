@@ -97,7 +97,7 @@ func New(protocols map[string]profile.Attach, open Opener, health Reporter, clk 
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	m := &Manager{cfg: cfg, protocols: protocols, open: open, health: health, clk: clk, log: log, chance: rand.Float64, queue: newQueue(),
+	m := &Manager{cfg: cfg, protocols: protocols, open: open, health: health, clk: clk, log: log, chance: rand.Float64, queue: newQueue(clk),
 		stopped: make(chan struct{})}
 	for i := range cfg.Buses {
 		b := &bus{m: m, cfg: cfg.Buses[i], name: cfg.Buses[i].name(), requests: make(chan *request)}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"tidegate/devices"
+	"tidegate/gateway/clock"
 )
 
 // spare is how many readings the queue holds beyond one for every point.
@@ -26,7 +27,13 @@ type Sample struct {
 // the number of points; when it is full the oldest reading of the same point makes room,
 // or, when that has none, the oldest of a point that has several. Every reading that
 // makes room is counted: the newest value of every point always gets through.
+//
+// A reading that was taken before the clock could be trusted is dated anew when it leaves
+// after that, by how long it has waited. One that has left before keeps its date and is
+// Uncertain for good: it is on the disk and perhaps with others.
 type queue struct {
+	clk clock.Clock
+
 	mu       sync.Mutex // guards what follows
 	entries  []entry
 	per      map[*point]int // entries of each point
@@ -39,9 +46,21 @@ type entry struct {
 	sample  uint64 // readings of one sample have the same
 	point   *point
 	reading devices.Reading
+	undated *undated // good, but for the clock that could not be trusted; nil: nothing to mend
 }
 
-func newQueue() *queue { return &queue{per: map[*point]int{}, wake: make(chan struct{}, 1)} }
+// undated is how old a reading is whose date may be any.
+type undated struct {
+	age time.Duration // when it was put
+	put time.Time     // by the machine, for its monotonic part
+}
+
+// date gives the true date, at a moment now whose date can be trusted.
+func (u *undated) date(now time.Time) time.Time { return now.Add(-u.age - time.Since(u.put)) }
+
+func newQueue(clk clock.Clock) *queue {
+	return &queue{clk: clk, per: map[*point]int{}, wake: make(chan struct{}, 1)}
+}
 
 // grow makes room for one more point.
 func (q *queue) grow() {
@@ -88,6 +107,7 @@ func (q *queue) take() (Sample, bool) {
 		return Sample{}, false
 	}
 	first := q.entries[0]
+	now, trusted := q.clk.Now(), q.clk.Trusted()
 	s := Sample{Device: first.point.dev.name, Thing: first.point.dev.thing, Group: first.point.Group}
 	kept := q.entries[:0]
 	for _, e := range q.entries {
@@ -96,6 +116,9 @@ func (q *queue) take() (Sample, bool) {
 			continue
 		}
 		q.per[e.point]--
+		if e.undated != nil && trusted {
+			e.reading.At, e.reading.Quality = e.undated.date(now), devices.Good
+		}
 		if e.reading.At.After(s.At) {
 			s.At = e.reading.At
 		}

@@ -5,12 +5,13 @@ import (
 	"time"
 
 	"tidegate/devices"
+	"tidegate/gateway/clock"
 )
 
 // The queue is tested from inside: no device is fast enough to fill it on purpose.
 
 func TestAFullQueueKeepsTheNewestOfEveryPoint(t *testing.T) {
-	q := newQueue()
+	q := newQueue(clock.System())
 	d := &device{name: "d", thing: "t"}
 	ps := make([]*point, 40)
 	for i := range ps {
@@ -52,7 +53,7 @@ func TestAFullQueueKeepsTheNewestOfEveryPoint(t *testing.T) {
 }
 
 func TestASampleIsTakenWholeAndByGroup(t *testing.T) {
-	q := newQueue()
+	q := newQueue(clock.System())
 	d := &device{name: "d", thing: "t"}
 	a, b, c := &point{Point: devices.Point{Name: "a", Group: "x"}, dev: d}, &point{Point: devices.Point{Name: "b", Group: "y"}, dev: d},
 		&point{Point: devices.Point{Name: "c", Group: "x"}, dev: d}
