@@ -253,6 +253,36 @@ func TestTailTellsThePastAndThePresent(t *testing.T) {
 	}
 }
 
+// A message that is committed and delivered while history is told is in both; two that only look alike are two.
+func TestTailTellsAMessageOnceAtTheChange(t *testing.T) {
+	h, c, _ := start(t, t.TempDir())
+	now := noon.Add(123456789) // the journal keeps microseconds of it
+	both := mqtt.Message{Topic: "dt/both", Payload: []byte("x"), From: "a", At: now}
+	kept := both
+	kept.At = now.Truncate(time.Microsecond)
+	h.kept = append(h.kept, kept, kept)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	n := 0
+	err := c.Tail(ctx, "dt/#", noon, func(m localclient.Message) error {
+		switch {
+		case m.Topic == "dt/both":
+			n++
+		case m.Topic == "dt/end":
+			cancel()
+		case m.Lost > 0: // history has begun, and with it the subscription
+			for range 3 {
+				h.deliver(both)
+			}
+			h.deliver(mqtt.Message{Topic: "dt/end", At: now})
+		}
+		return nil
+	})
+	if err != nil || n != 3 {
+		t.Errorf("three messages, two of them in the journal, were told %d times: %v", n, err)
+	}
+}
+
 func TestAReaderThatIsSlowIsToldWhatItMissed(t *testing.T) {
 	h, c, _ := start(t, t.TempDir())
 	const n = 10_000

@@ -21,8 +21,8 @@ const tailBuffer = 4096
 // that a reader that is gone is noticed.
 const stillThere = 15 * time.Second
 
-// tail streams messages: first what the journal keeps, then what is delivered. A
-// message that passes at the moment of the change may come twice.
+// tail streams messages: first what the journal keeps, then what is delivered. What is
+// in the journal and delivered at the moment of the change comes once.
 func (a *API) tail(w http.ResponseWriter, r *http.Request) {
 	filter := r.FormValue("filter")
 	since, err := timeParam(r, "since")
@@ -34,6 +34,7 @@ func (a *API) tail(w http.ResponseWriter, r *http.Request) {
 		refuse(w, err)
 		return
 	}
+	told := seen{from: a.Clock.Now().Add(-lateLive)} // before Follow: what came earlier does not come live
 	live := make(chan localclient.Message, tailBuffer)
 	var lost atomic.Uint64 // did not fit into live
 	cancel, err := a.Follow(filter, func(run *mqtt.Run) {
@@ -70,7 +71,9 @@ func (a *API) tail(w http.ResponseWriter, r *http.Request) {
 				return true
 			}
 			for i := range run.Len() {
-				if enc.Encode(message(run, i)) != nil {
+				m := message(run, i)
+				told.note(&m)
+				if enc.Encode(m) != nil {
 					return false
 				}
 			}
@@ -79,6 +82,7 @@ func (a *API) tail(w http.ResponseWriter, r *http.Request) {
 		if err != nil {
 			a.Log.Warn("the journal cannot be read for tail", "err", err)
 		}
+		told.end = a.Clock.Now()
 		if !flush() {
 			return
 		}
@@ -89,6 +93,9 @@ func (a *API) tail(w http.ResponseWriter, r *http.Request) {
 		var m localclient.Message
 		select {
 		case m = <-live: // never empty for long when something was lost
+			if told.again(&m) {
+				continue
+			}
 			if n := lost.Swap(0); n > 0 && enc.Encode(localclient.Message{Lost: n}) != nil {
 				return
 			}
