@@ -32,6 +32,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	tarm "github.com/tarm/serial"
@@ -45,7 +46,8 @@ var ErrGone = errors.New("serial port hung up")
 var ErrBusy = errors.New("serial port in use by another program")
 
 const (
-	poll   = 100 * time.Millisecond // the library's read timeout, and how often a wait looks up
+	poll   = 100 * time.Millisecond // the library's read timeout, and how often a writer looks up
+	look   = time.Second            // how often a reader makes sure that the node is still its port's
 	soon   = poll / 2               // an empty read that is back sooner is no timeout
 	chunk  = 256                    // bytes written at once: what fits after the output was flushed
 	atOnce = 3                      // that many empty reads back too soon are a hang-up
@@ -56,8 +58,10 @@ const (
 type Port struct {
 	name string
 	tty  *tarm.Port
-	fd   int    // a second descriptor of the same tty, for ioctl and poll
-	dev  uint64 // what name pointed to when it was opened
+	fd   int             // a second descriptor of the same tty, for ioctl and poll
+	wake *os.File        // fd, with the runtime's poller: a thread that sleeps in poll(2) keeps the scheduler busy looking after it
+	raw  syscall.RawConn // of wake
+	dev  uint64          // what name pointed to when it was opened
 
 	closed  atomic.Bool
 	reading chan struct{} // holds one token: who has it may read
@@ -84,7 +88,15 @@ func Open(c Config) (*Port, error) {
 		unix.Close(fd)
 		return nil, err
 	}
-	p := &Port{name: c.Name, tty: tty, fd: fd, reading: make(chan struct{}, 1), writing: make(chan struct{}, 1)}
+	wake := os.NewFile(uintptr(fd), c.Name)
+	raw, err := wake.SyscallConn()
+	if err == nil {
+		err = wake.SetReadDeadline(time.Time{}) // fails where the poller cannot be used
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("serial port %s cannot be waited for: %w", c.Name, err), tty.Close(), wake.Close())
+	}
+	p := &Port{name: c.Name, tty: tty, fd: fd, wake: wake, raw: raw, reading: make(chan struct{}, 1), writing: make(chan struct{}, 1)}
 	p.dev, _ = device(c.Name)
 	return p, nil
 }
@@ -141,8 +153,7 @@ func explain(name string, err error) error {
 func (p *Port) Name() string { return p.name }
 
 // Read waits until at least one byte has come, and returns how many are in b and when
-// they arrived. It returns ctx's error when ctx ends first, to the millisecond for a
-// deadline and within 100 ms otherwise; no byte is lost by that. ErrGone says that the
+// they arrived. It returns ctx's error when ctx ends first; no byte is lost by that. ErrGone says that the
 // port hung up, fs.ErrClosed that it was closed.
 func (p *Port) Read(ctx context.Context, b []byte) (n int, at time.Time, err error) {
 	if err := take(ctx, p.reading); err != nil {
@@ -154,7 +165,7 @@ func (p *Port) Read(ctx context.Context, b []byte) (n int, at time.Time, err err
 			return 0, at, err
 		}
 		began := time.Now()
-		ready, hup := p.wait(unix.POLLIN, remaining(ctx))
+		ready, hup := p.await(ctx)
 		if ready || hup {
 			n, err := p.tty.Read(b)
 			if n > 0 {
@@ -225,16 +236,17 @@ func (p *Port) Discard() error {
 	return nil
 }
 
-// Close gives the port back, after a Read or Write under way has returned, which
-// takes at most 100 ms. It may be called twice.
+// Close gives the port back, after a Read or Write under way has returned: a Read at
+// once, a Write within 100 ms. It may be called twice.
 func (p *Port) Close() error {
 	p.once.Do(func() {
 		p.closed.Store(true)
 		p.flush(unix.TCOFLUSH)
+		_ = p.wake.SetReadDeadline(past)
 		p.reading <- struct{}{}
 		p.writing <- struct{}{}
 		_ = unix.IoctlSetInt(p.fd, unix.TIOCNXCL, 0) // fails on a port that is gone
-		p.err = errors.Join(p.tty.Close(), unix.Close(p.fd))
+		p.err = errors.Join(p.tty.Close(), p.wake.Close())
 		<-p.reading
 		<-p.writing
 	})
@@ -247,6 +259,27 @@ func (p *Port) usable(ctx context.Context) error {
 		return fmt.Errorf("serial port %s: %w", p.name, fs.ErrClosed)
 	}
 	return ctx.Err()
+}
+
+var past = time.Unix(1, 0)
+
+// await sleeps until there is something to read, the port hung up, ctx ends, or it is time
+// to look at the node.
+func (p *Port) await(ctx context.Context) (ready, hup bool) {
+	end := time.Now().Add(look)
+	if d, ok := ctx.Deadline(); ok && d.Before(end) {
+		end = d
+	}
+	_ = p.wake.SetReadDeadline(end) // cannot fail: Open has tried
+	defer context.AfterFunc(ctx, func() { _ = p.wake.SetReadDeadline(past) })()
+	if p.closed.Load() {
+		return false, false
+	}
+	_ = p.raw.Read(func(uintptr) bool { // its error is that of the deadline
+		ready, hup = p.wait(unix.POLLIN, 0)
+		return ready || hup
+	})
+	return ready, hup
 }
 
 // wait sleeps until the port is ready for the event, hung up, or d is over.
