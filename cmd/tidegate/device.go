@@ -11,6 +11,7 @@ func deviceCmd(w *world) *cobra.Command {
 	ls := &asking{w: w}
 	test := &asking{w: w}
 	return group("device", "what is wired to the box",
+		scanCmd(w),
 		ls.flags(&cobra.Command{Use: "ls", Short: "show each device with its last readings", Args: cobra.NoArgs,
 			RunE: func(c *cobra.Command, _ []string) error {
 				ds, err := ls.client().Devices(c.Context())

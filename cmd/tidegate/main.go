@@ -3,7 +3,7 @@
 //	tidegate run [--config FILE] [--data DIR] [--dev]   run the gateway
 //	tidegate status [--json]                            how everything is
 //	tidegate pub TOPIC, tidegate tail FILTER            send, and follow messages
-//	tidegate device ls|test, upstream ls, ledger        look closer
+//	tidegate device scan|ls|test, upstream ls, ledger   look closer
 //	tidegate enroll THING                               make a device's key and certificate
 //	tidegate thing|type|group|cert|policy ls|show|…     who is known and what they may do
 //	tidegate operator|session ls|show|…                 who administers, who is connected
