@@ -293,6 +293,7 @@ func (s *Store) Start() {
 		s.poke() // what was replayed becomes durable elsewhere before anybody relies on it twice
 	} else {
 		s.lastApply.Store(time.Now().UnixNano())
+		s.makeBallast(free)
 	}
 }
 
