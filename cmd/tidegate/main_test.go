@@ -78,7 +78,7 @@ func TestWrongUseEndsWithTwoAndSaysHowItIsUsed(t *testing.T) {
 		{"tail a --since -1h", `--since is "-1h", expected a duration`},
 		{"ledger --max 0", "--max is 0, expected a number above 0"},
 		{"thing rm", "requires at least 1 arg"},
-		{"device", "tidegate device what? expected one of ls, test"},
+		{"device", "tidegate device what? expected one of ls, scan, test"},
 		{"run --mqtt nonsense --dev", `--mqtt: listen.mqtt: is "nonsense", expected HOST:PORT`},
 		{"run --mqtt 127.0.0.1:1883", "is there with --dev only"},
 	} {
