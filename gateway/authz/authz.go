@@ -58,10 +58,8 @@ type Authz struct {
 	cfg     Config
 	dev     *policy.Document
 	waiting []*policy.Document // for sessions of custom authorizers' clients, see Restore
-	methods []Method
-
-	gen     atomic.Uint64 // counts changes that bear on answers
-	told    atomic.Bool   // a call of changed is due
+	gen     atomic.Uint64      // counts changes that bear on answers
+	told    atomic.Bool        // a call of changed is due
 	changed []func()
 	revoked []func(principal string)
 	contact func(Contact)
@@ -72,10 +70,6 @@ type Authz struct {
 	cacheMu   sync.Mutex     // guards what follows
 	cache     map[string]*grant
 }
-
-// Method is one more way to prove who one is. It gives nil, nil when the request
-// holds nothing for it.
-type Method func(r *Request) (*Principal, error)
 
 // Contact is the appearance of a certificate that waits for its activation:
 // unknown so far and signed by an authority with automatic registration, or
@@ -103,10 +97,6 @@ func New(reg *registry.Registry, clk clock.Clock, cfg Config) *Authz {
 	reg.OnCommit(a.commit)
 	return a
 }
-
-// Use adds a way to prove who one is, tried before the built-in ones. Call it
-// before the first Connect.
-func (a *Authz) Use(m Method) { a.methods = append(a.methods, m) }
 
 // OnChange adds a function that is called, at most a few times a second, when
 // answers may have changed: whoever caches them forgets them. It must not block.
@@ -240,10 +230,8 @@ func (a *Authz) Connect(r *Request) (*Principal, error) {
 
 // identify finds out who a client is.
 func (a *Authz) identify(r *Request) (*Principal, error) {
-	for _, m := range a.methods {
-		if p, err := m(r); p != nil || err != nil {
-			return p, err
-		}
+	if p, err := a.byAuthorizer(r); p != nil || err != nil {
+		return p, err
 	}
 	switch {
 	case r.TLS != nil && len(r.TLS.PeerCertificates) > 0:

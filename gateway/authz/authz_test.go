@@ -366,21 +366,6 @@ func TestOperatorsAndFurtherMethods(t *testing.T) {
 	if err != nil || !p.May(policy.Connect, "console") || p.May(policy.Publish, "a") {
 		t.Errorf("over WebSocket: %v, %v", p, err)
 	}
-	r.Use(func(q *authz.Request) (*authz.Principal, error) {
-		switch q.Username {
-		case "":
-			return nil, nil
-		case "token":
-			return op, nil
-		}
-		return nil, fault.New(fault.Unauthorized, "no")
-	})
-	if _, err := r.Connect(&authz.Request{ClientID: "c", Username: "token"}); err != nil {
-		t.Error(err)
-	}
-	if _, err := r.Connect(&authz.Request{ClientID: "c", Username: "x", Signed: op}); !fault.Is(err, fault.Unauthorized) {
-		t.Errorf("a method that refuses is passed over: %v", err)
-	}
 	var nobody *authz.Principal
 	if nobody.May(policy.Publish, "a") || nobody.Named("iot:X", "*") || nobody.Name() != "" {
 		t.Error("a nil principal may something")

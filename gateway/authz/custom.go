@@ -34,9 +34,15 @@ type Functions interface {
 
 // Custom lets clients in that a custom authorizer vouches for. Call it before the first
 // Connect.
-func (a *Authz) Custom(f Functions) {
-	a.functions = f
-	a.Use(a.byAuthorizer)
+func (a *Authz) Custom(f Functions) { a.functions = f }
+
+// vouching says whether there is an authorizer that could vouch for a client.
+func (a *Authz) vouching() bool {
+	if a.functions == nil {
+		return false
+	}
+	active, _ := a.reg.Authorizers(registry.Active, registry.Page{Max: 1})
+	return len(active) > 0
 }
 
 // Credentials is what a client shows to a custom authorizer. Empty parts are not passed
@@ -54,9 +60,12 @@ type Credentials struct {
 	ClientID   string
 }
 
-// byAuthorizer is the Method of custom authorizers: for those who name one, and for those
-// who have nothing else to show when there is a default one.
+// byAuthorizer identifies clients who name a custom authorizer, and those who have
+// nothing else to show when there is a default one. It gives nil, nil for all others.
 func (a *Authz) byAuthorizer(r *Request) (*Principal, error) {
+	if a.functions == nil {
+		return nil, nil
+	}
 	c := Credentials{MQTT: true, Username: r.Username, Password: r.Password, ClientID: r.ClientID, Header: r.Header, Query: r.Query}
 	if r.TLS != nil {
 		c.ServerName = r.TLS.ServerName

@@ -52,7 +52,7 @@ func (a *Authz) upgrade(keys Keys, r *http.Request, listener string) (*Principal
 	switch {
 	case sigv4.Signed(r):
 		return a.Signed(keys, r, nil, "iotdevicegateway", "iotdata")
-	case r.TLS != nil && len(r.TLS.PeerCertificates) > 0, len(a.methods) > 0, slices.Contains(a.cfg.Anonymous, listener):
+	case r.TLS != nil && len(r.TLS.PeerCertificates) > 0, a.vouching(), slices.Contains(a.cfg.Anonymous, listener):
 		return nil, nil
 	}
 	return nil, fault.Wrap(fault.Unauthorized, sigv4.ErrMissing, "a signed URL, a client certificate or another credential is needed")

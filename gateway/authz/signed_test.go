@@ -88,9 +88,13 @@ func TestUpgradesThatCannotEndWellAreRefused(t *testing.T) {
 			t.Errorf("%s: %v, %v", what, p, err)
 		}
 	}
-	r.Use(func(*authz.Request) (*authz.Principal, error) { return nil, nil })
+	r.Custom(&functions{answer: ada})
+	if _, err := r.Upgrade(keys{}, bare, "https"); !fault.Is(err, fault.Unauthorized) {
+		t.Errorf("nobody, where no authorizer could vouch: %v", err)
+	}
+	r.signer("gate")
 	if _, err := r.Upgrade(keys{}, bare, "https"); err != nil {
-		t.Errorf("a method may yet know the client by its CONNECT: %v", err)
+		t.Errorf("an authorizer may yet know the client by its CONNECT: %v", err)
 	}
 }
 
