@@ -63,6 +63,7 @@ type Deps struct {
 	Clock   clock.Clock
 	Log     *slog.Logger
 	Auth    Authorizer
+	Version string // of the gateway, for $SYS/broker/version
 }
 
 // Via says how a connection came in.
@@ -94,6 +95,7 @@ type Broker struct {
 	backlog   atomic.Int64 // bytes waiting in outputs, roughly
 	closing   atomic.Bool
 	stats     stats
+	sys       *sys
 	versions  versions
 	cursors   atomic.Uint64
 	restoring bool // Open is reading what is on the disk
@@ -123,6 +125,7 @@ func Open(cfg Config, d Deps) (*Broker, error) {
 	b.authGen.Store(1)
 	b.events = func(Event) {}
 	b.now.Store(b.clk.Now().Unix())
+	b.sys = newSys(cfg.SysInterval, d.Version, b.clk.Now())
 	if err := b.restore(); err != nil {
 		return nil, fmt.Errorf("open broker: %w", err)
 	}
@@ -166,6 +169,7 @@ func (b *Broker) Serve(t *Transport, via Via) {
 	}
 	c := &Conn{b: b, t: t, via: via}
 	c.readFn, c.writeFn = c.readable, c.writable
+	b.stats.sockets.Add(1)
 	c.keep.Store(int64(b.cfg.ConnectTimeout))
 	c.last.Store(b.clk.Now().Unix())
 	b.mu.Lock()

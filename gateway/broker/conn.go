@@ -90,7 +90,8 @@ type input struct {
 	allowed  [2]bool
 	judged   [2]bool
 
-	connecting bool // no CONNECT has come yet
+	connecting bool  // no CONNECT has come yet
+	packets    int64 // taken in and not counted yet
 	aliases    []string
 	rate       *rate
 }

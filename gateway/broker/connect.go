@@ -363,9 +363,11 @@ func (c *Conn) attach(s *client, rec *session.Record, pk *packets.Packet, ack []
 	}
 	if c.lockOut() {
 		c.out.buf = append(c.out.buf, ack...)
+		c.b.stats.answers.Add(1)
 	}
 	c.unlockOut(&c.in.ob)
 	s.conn.Store(c)
+	c.b.stats.came()
 	c.b.adopt(s)
 	s.wake()
 	s.mu.Unlock()

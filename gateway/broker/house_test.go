@@ -67,7 +67,7 @@ func (h *house) up() {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	br, err := broker.Open(h.cfg, broker.Deps{Store: db, Journal: jr, Clock: h.clk, Log: log, Auth: h.auth})
+	br, err := broker.Open(h.cfg, broker.Deps{Store: db, Journal: jr, Clock: h.clk, Log: log, Auth: h.auth, Version: "1.2.3"})
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -183,6 +183,7 @@ func (r *road) Publish(run *mqtt.Run, from broker.Acker, ob *broker.Outbox) {
 // auth lets everybody do everything but what contains a forbidden word.
 type auth struct {
 	wrap func(broker.Principal) broker.Principal // makes principals of another kind
+	hide string                                  // nobody gets what begins with it; empty: nothing is hidden
 }
 
 type name string
@@ -203,8 +204,8 @@ func (*auth) MayPublish(_ broker.Principal, topic string, _ bool) bool {
 	return !strings.Contains(topic, "nopub")
 }
 func (*auth) MaySubscribe(_ broker.Principal, f string) bool { return !strings.Contains(f, "nosub") }
-func (*auth) MayReceive(_ broker.Principal, topic string) bool {
-	return !strings.Contains(topic, "norecv")
+func (a *auth) MayReceive(_ broker.Principal, topic string) bool {
+	return !strings.Contains(topic, "norecv") && (a.hide == "" || !strings.HasPrefix(topic, a.hide))
 }
 
 // peer is a client that sees every packet.

@@ -199,6 +199,7 @@ func (s *client) detach(c *Conn) bool {
 		return false
 	}
 	s.conn.Store(nil)
+	s.b.stats.online.Add(-1)
 	if s.persistent {
 		if seq := s.queue.low(); seq != 0 && (!s.pending || seq < s.pos) {
 			s.pos, s.pending = seq, true
@@ -362,6 +363,7 @@ func (b *Broker) sweep() {
 	for _, s := range gone {
 		b.expire(s, t)
 	}
+	b.sys.tick(b, t)
 	b.sendDueWills(t)
 	if now%10 == 0 {
 		b.expireRetained(now)

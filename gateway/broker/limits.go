@@ -60,12 +60,13 @@ type Config struct {
 	TotalBuffer       int           // the same, all clients together; zero: 64 MiB
 	SessionMemory     int           // bytes of QoS 1 and 2 queued in memory for one session before it reads from the journal; zero: 1 MiB
 	Uncommitted       int           // bytes of one client's messages waiting for the disk before it is not read any more; zero: 1 MiB
+	SysInterval       time.Duration // how often what changed below $SYS/broker is told; 0: there are no such topics
 	StallTimeout      time.Duration // how long a client may take no byte of what waits for it; zero: 10 min
 }
 
 // DefaultConfig gives the configuration of an empty file.
 func DefaultConfig() Config {
-	return Config{Limits: DefaultLimits(), QoS2: true, RetainedWildcards: true, SubscriptionIDs: true, Connections: 20_000}.filled()
+	return Config{Limits: DefaultLimits(), QoS2: true, RetainedWildcards: true, SubscriptionIDs: true, Connections: 20_000, SysInterval: 10 * time.Second}.filled()
 }
 
 // filled puts in what zero stands for.
@@ -119,10 +120,14 @@ func (c *Config) Validate() []error {
 		{"limits.session_expiry", l.SessionExpiry, 100 * 365 * 24 * time.Hour}, {"limits.session_expiry_max", l.SessionExpiryMax, 100 * 365 * 24 * time.Hour},
 		{"limits.message_expiry_max", l.MessageExpiryMax, 100 * 365 * 24 * time.Hour},
 		{"broker.connect_timeout", c.ConnectTimeout, time.Hour}, {"broker.stall_timeout", c.StallTimeout, 24 * time.Hour},
+		{"broker.sys_interval", c.SysInterval, time.Hour},
 	} {
 		if f.val < 0 || f.val > f.max {
 			errs = append(errs, fmt.Errorf("%s: %v is not between 0 and %v", f.name, f.val, f.max))
 		}
+	}
+	if c.SysInterval > 0 && c.SysInterval < time.Second {
+		errs = append(errs, fmt.Errorf("broker.sys_interval: %v is shorter than 1s; 0 switches the $SYS topics off", c.SysInterval))
 	}
 	return errs
 }

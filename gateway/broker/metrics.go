@@ -8,12 +8,27 @@ import (
 
 // stats are the broker's counters.
 type stats struct {
-	received, sent, bytesIn              atomic.Int64
+	received, sent                       atomic.Int64 // PUBLISHes
+	packetsIn, answers                   atomic.Int64 // packets of any kind; those sent but PUBLISH
+	bytesIn, bytesOut, sockets           atomic.Int64
 	droppedQoS0, tooLarge, expired       atomic.Int64
 	refused, held, gaps, cutOff, wills   atomic.Int64
 	connects, connectRefused, turnedAway atomic.Int64
 	sessionsExpired                      atomic.Int64
-	behind                               atomic.Int64 // a gauge
+	behind, online, onlineMost           atomic.Int64 // gauges
+}
+
+// packets gives how many packets were sent.
+func (st *stats) packets() int64 { return st.sent.Load() + st.answers.Load() }
+
+// dropped gives how many messages clients did not get that were there to be had.
+func (st *stats) dropped() int64 { return st.droppedQoS0.Load() + st.tooLarge.Load() }
+
+// came counts a client that is there now.
+func (st *stats) came() {
+	n := st.online.Add(1)
+	for most := st.onlineMost.Load(); n > most && !st.onlineMost.CompareAndSwap(most, n); most = st.onlineMost.Load() {
+	}
 }
 
 // Metrics registers the broker's numbers.
@@ -24,7 +39,10 @@ func (b *Broker) Metrics(m *metrics.Set) {
 	st := &b.stats
 	count("received_total", "PUBLISHes taken from clients.", &st.received)
 	count("sent_total", "PUBLISHes queued to be written to clients.", &st.sent)
+	count("received_packets_total", "Packets of any kind taken from clients.", &st.packetsIn)
 	count("received_bytes_total", "Bytes read from clients.", &st.bytesIn)
+	count("sent_bytes_total", "Bytes written to clients.", &st.bytesOut)
+	count("accepted_total", "Connections that came to the broker.", &st.sockets)
 	const dropped = "Messages that a client did not get, by reason."
 	count("dropped_total", dropped, &st.droppedQoS0, "reason", "slow client")
 	count("dropped_total", dropped, &st.tooLarge, "reason", "too large for the client")
@@ -42,6 +60,7 @@ func (b *Broker) Metrics(m *metrics.Set) {
 		m.Gauge("tidegate_broker_"+name, help, func() float64 { return float64(read()) })
 	}
 	gauge("connections", "Open connections.", func() int { b.mu.Lock(); defer b.mu.Unlock(); return len(b.conns) })
+	gauge("clients", "Clients that have been let in and are there.", func() int { return int(st.online.Load()) })
 	gauge("sessions", "Sessions, connected or not.", func() int { b.mu.Lock(); defer b.mu.Unlock(); return len(b.sessions) })
 	gauge("sessions_behind", "Sessions that have to read from the journal, or are away.", func() int { return int(st.behind.Load()) })
 	gauge("retained", "Retained messages.", b.retained.len)

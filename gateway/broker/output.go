@@ -139,6 +139,7 @@ func (c *Conn) count() {
 func (c *Conn) send(p []byte, ob *Outbox) {
 	if c.lockOut() {
 		c.out.buf = append(c.out.buf, p...)
+		c.b.stats.answers.Add(1)
 	}
 	c.unlockOut(ob)
 }
@@ -147,6 +148,7 @@ func (c *Conn) send(p []byte, ob *Outbox) {
 func (c *Conn) sendNow(p []byte) {
 	if c.lockOut() {
 		c.out.buf = append(c.out.buf, p...)
+		c.b.stats.answers.Add(1)
 	}
 	c.out.mu.Unlock()
 	c.flush()
@@ -273,8 +275,9 @@ func (c *Conn) relieved() {
 	}
 }
 
-// seal encrypts b for TLS. Only the holder of writing calls it.
+// seal encrypts b for TLS, and counts it. Only the holder of writing calls it.
 func (c *Conn) seal(b []byte) ([]byte, error) {
+	c.b.stats.bytesOut.Add(int64(len(b)))
 	if c.t.tls == nil {
 		return b, nil
 	}

@@ -131,6 +131,7 @@ func (s *client) complete2(c *Conn, ids []uint16, ob *Outbox) {
 		for _, id := range ids {
 			c.out.buf = append(c.out.buf, mqtt.PUBCOMP<<4, 2, byte(id>>8), byte(id))
 		}
+		c.b.stats.answers.Add(int64(len(ids)))
 	}
 	c.unlockOut(ob)
 	for range ids {

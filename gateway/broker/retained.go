@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"strings"
 	"sync"
 	"time"
 
@@ -26,7 +27,7 @@ type retainedMark struct {
 // retainedEntry is a retained message that a new subscription has still to get.
 type retainedEntry struct {
 	topic   string
-	version uint64
+	version uint64 // 0: of the broker's own, which are always current
 	filter  string
 	grant
 }
@@ -116,13 +117,22 @@ func (x *retainedIndex) drop(topic string, now int64) {
 	x.mu.Unlock()
 }
 
+// retainedMessage gives what topic retains, or tells of the broker itself.
+func (b *Broker) retainedMessage(topic string) (mqtt.Message, bool, error) {
+	if strings.HasPrefix(topic, mqtt.Sys) {
+		m, ok := b.sys.message(b, topic)
+		return m, ok, nil
+	}
+	return session.Retained(b.db, topic)
+}
+
 // sendRetained sends the retained messages that wait, as many as there is room for. One
 // that was replaced meanwhile is passed over: the subscription has got the later one
 // already. The caller, the filler, holds mu, which is released while reading.
 func (s *client) sendRetained(c *Conn, ob *Outbox) bool {
 	e := s.ret[0]
 	s.mu.Unlock()
-	m, ok, err := session.Retained(s.b.db, e.topic)
+	m, ok, err := s.b.retainedMessage(e.topic)
 	if err != nil {
 		s.b.log.Error("a retained message does not read", "topic", e.topic, "err", err)
 	}
@@ -143,7 +153,7 @@ func (s *client) sendRetained(c *Conn, ob *Outbox) bool {
 	if s.conn.Load() != c || len(s.ret) == 0 || s.ret[0].topic != e.topic || s.ret[0].version != e.version {
 		return true
 	}
-	if ok && s.b.retained.current(e.topic, e.version) {
+	if ok && (e.version == 0 || s.b.retained.current(e.topic, e.version)) {
 		switch v.QoS {
 		case 0:
 			if c.clogged() {

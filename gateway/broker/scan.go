@@ -14,6 +14,15 @@ import (
 // parse consumes the whole packets in the buffer. True means that the reader must look
 // up: there is a packet for control, an end, or a reason to hold.
 func (c *Conn) parse() bool {
+	look := c.scan()
+	if n := c.in.packets; n > 0 {
+		c.b.stats.packetsIn.Add(n)
+		c.in.packets = 0
+	}
+	return look
+}
+
+func (c *Conn) scan() bool {
 	in := &c.in
 	for in.err == nil {
 		f := in.rb[in.r:in.w]
@@ -34,6 +43,7 @@ func (c *Conn) parse() bool {
 			break
 		}
 		f = f[:n]
+		in.packets++
 		switch f[0] >> 4 {
 		case mqtt.PUBLISH:
 			if !c.publish(f) {
@@ -271,7 +281,7 @@ func (c *Conn) mayPublish(topic string, retain bool) bool {
 
 // mayPublish asks the policies, and knows which topics are the gateway's own.
 func (b *Broker) mayPublish(p Principal, topic string, retain bool) bool {
-	if topic[0] == '$' && (retain || strings.HasPrefix(topic, "$SYS/") || strings.HasPrefix(topic, "$share/") || strings.HasPrefix(topic, mqtt.House) ||
+	if topic[0] == '$' && (retain || strings.HasPrefix(topic, mqtt.Sys) || strings.HasPrefix(topic, "$share/") || strings.HasPrefix(topic, mqtt.House) ||
 		awstopic.Is(topic) && !awstopic.MayPublish(topic)) {
 		return false
 	}
@@ -294,6 +304,7 @@ func (c *Conn) refuse(r *mqtt.Run, why *Reason) {
 		c.out.buf = c.appendAck(c.out.buf, ackType(r.QoS), binary.BigEndian.Uint16(r.Buf[f.ID:]), why)
 	}
 	c.unlockOut(&c.in.ob)
+	c.b.stats.answers.Add(int64(len(r.Frames)))
 	c.unacked.Add(-int32(len(r.Frames)))
 }
 
@@ -357,6 +368,7 @@ func (c *Conn) Ack(run *mqtt.Run, err error, ob *Outbox) {
 			}
 		}
 		c.out.buf = b
+		c.b.stats.answers.Add(int64(n))
 	}
 	c.unlockOut(ob)
 }

@@ -173,6 +173,7 @@ func (c *Conn) sendRetainedFor(subs []session.Sub, fresh []bool, version uint64)
 			g.ids = []uint32{x.ID}
 		}
 		list = append(list, c.b.retained.match(x.Filter, version, g)...)
+		list = append(list, c.b.sys.match(x.Filter, g)...)
 	}
 	if len(list) == 0 {
 		return

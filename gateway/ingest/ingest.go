@@ -8,6 +8,7 @@ package ingest
 import (
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -106,7 +107,11 @@ func (r *Road) Submit(m mqtt.Message, done func(error)) {
 		m.At = r.clk.Now()
 	}
 	ack := ackFunc(done)
-	if err := m.Check(); err != nil {
+	err := m.Check()
+	if err == nil && strings.HasPrefix(m.Topic, mqtt.Sys) { // clients are told by the broker
+		err = fault.New(fault.Forbidden, "only the broker itself publishes to %s", m.Topic)
+	}
+	if err != nil {
 		ack.Ack(nil, err, nil)
 		return
 	}

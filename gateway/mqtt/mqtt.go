@@ -42,6 +42,10 @@ func (o Origin) String() string {
 // the gateway, for upstreams and for rules.
 const House = "$tidegate/"
 
+// Sys is what the topics begin with by which a broker tells of itself (MQTT 5, 4.7.2). Only
+// the broker makes them; who may subscribe is for policies to say.
+const Sys = "$SYS/"
+
 // Message is one application message, decoded.
 type Message struct {
 	Topic     string

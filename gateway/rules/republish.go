@@ -46,7 +46,7 @@ func allowed(name string) error {
 	if err := mqtt.ValidTopic(name); err != nil {
 		return err
 	}
-	if strings.HasPrefix(name, mqtt.House) {
+	if strings.HasPrefix(name, mqtt.House) || strings.HasPrefix(name, mqtt.Sys) {
 		return fault.New(fault.Forbidden, "a rule may not publish to the gateway's own topic %q", name)
 	}
 	if !awstopic.Is(name) {

@@ -139,7 +139,7 @@ func TestEverythingWrongIsSaidAtOnce(t *testing.T) {
 		{Name: "ext", SQL: "SELECT aws_lambda('arn', *) AS x FROM 'a'"},
 		{Name: "more", SQL: "SELECT * FROM 'a'", ErrorAction: &ext, Actions: []rules.Action{
 			republish("a/#"), republish("$$aws/things/t/jobs/get"), with(rules.Headers{Expiry: "${"}), with(rules.Headers{PayloadFormat: "TEXT"}),
-			with(rules.Headers{UserProperties: []rules.UserProperty{{Key: "k", Value: "${aws_lambda('a', *)}"}}}), republish("$$aws/things/t/shadow/update/accepted"), republish("$$tidegate/audit/x")}},
+			with(rules.Headers{UserProperties: []rules.UserProperty{{Key: "k", Value: "${aws_lambda('a', *)}"}}}), republish("$$aws/things/t/shadow/update/accepted"), republish("$$tidegate/audit/x"), republish("$$SYS/broker/uptime")}},
 		{Name: "deep", SQL: "SELECT * FROM '" + strings.Repeat("a/", 300) + "b'"},
 	}
 	err := c.Validate()
@@ -149,7 +149,7 @@ func TestEverythingWrongIsSaidAtOnce(t *testing.T) {
 	for _, want := range []string{"[0].name: \"has-hyphen\"", "[0].version:", "[0].sql:", "[1].actions[0].republish:", "[1].actions[1].republish.topic:",
 		"[1].actions[2].republish.qos:", "[4].actions[0].republish.topic: the topic contains a wildcard", "[4].actions[1].republish.topic: a rule may not publish",
 		"[4].actions[2].republish.headers.message_expiry: column 3", "[4].actions[3].republish.headers.payload_format: \"TEXT\"", "[4].actions[4].republish.headers.user_properties[0].value: aws_lambda()",
-		"[4].actions[5].republish.topic: a rule may not publish", "[4].actions[6].republish.topic: a rule may not publish", "[4].error_action.republish.topic: get_thing_shadow()", "[5].sql: the topic filter has more than", "[1].actions[3].republish.topic:", "[2].actions: 11", "[2].name: there are two", "[3].sql: aws_lambda()"} {
+		"[4].actions[5].republish.topic: a rule may not publish", "[4].actions[6].republish.topic: a rule may not publish", "[4].actions[7].republish.topic: a rule may not publish", "[4].error_action.republish.topic: get_thing_shadow()", "[5].sql: the topic filter has more than", "[1].actions[3].republish.topic:", "[2].actions: 11", "[2].name: there are two", "[3].sql: aws_lambda()"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not said in\n%v", want, err)
 		}
