@@ -64,7 +64,8 @@ func dispatch(ctx context.Context, args []string, env func(string) string, stdin
 	root.SetErr(stderr)
 	root.AddCommand(runCmd(w), statusCmd(w), pubCmd(w), tailCmd(w), deviceCmd(w), upstreamCmd(w), ledgerCmd(w), envCmd(w), versionCmd(w))
 	root.AddCommand(resources(w)...)
-	root.AddCommand(recoverCmd(w))
+	root.AddCommand(recoverCmd(w), completionCmd(w))
+	root.CompletionOptions.DisableDefaultCmd = true // it ends with 0 whatever the shell is called
 	cmd, err := root.ExecuteContextC(ctx)
 	switch {
 	case err == nil:
@@ -75,10 +76,14 @@ func dispatch(ctx context.Context, args []string, env func(string) string, stdin
 		complain(stderr, err)
 		return 1
 	}
-	complain(stderr, err)
 	if !started {
-		fmt.Fprintf(stderr, "tidegate: `%s --help` tells how it is used\n", cmd.CommandPath())
+		use := cmd.UseLine()
+		if cmd.HasAvailableSubCommands() {
+			use = cmd.CommandPath() + " COMMAND"
+		}
+		err = fmt.Errorf("%s; expected `%s`, and `%s --help` tells more", strings.Join(strings.Fields(err.Error()), " "), use, cmd.CommandPath())
 	}
+	complain(stderr, err)
 	return 2
 }
 

@@ -78,13 +78,16 @@ func TestWrongUseEndsWithTwoAndSaysHowItIsUsed(t *testing.T) {
 		{"tail a --since -1h", `--since is "-1h", expected a duration`},
 		{"ledger --max 0", "--max is 0, expected a number above 0"},
 		{"thing rm", "requires at least 1 arg"},
+		{"pub", "expected `tidegate pub TOPIC [flags]`"},
+		{"completion", "accepts 1 arg(s), received 0"},
+		{"completion tcsh", `invalid argument "tcsh"`},
 		{"device", "tidegate device what? expected one of ls, scan, test"},
 		{"run --mqtt nonsense --dev", `--mqtt: listen.mqtt: is "nonsense", expected HOST:PORT`},
 		{"run --mqtt 127.0.0.1:1883", "is there with --dev only"},
 	} {
 		code, out, errOut := call(t, "", strings.Fields(c.args)...)
-		if code != 2 || out != "" || !strings.Contains(errOut, c.want) || !strings.HasPrefix(errOut, "tidegate: ") {
-			t.Errorf("%s: exit %d, stdout %q, stderr %q; want 2 and %q", c.args, code, out, errOut, c.want)
+		if code != 2 || out != "" || !strings.Contains(errOut, c.want) || !strings.HasPrefix(errOut, "tidegate: ") || strings.Count(errOut, "\n") != 1 {
+			t.Errorf("%s: exit %d, stdout %q, stderr %q; want 2 and one line with %q", c.args, code, out, errOut, c.want)
 		}
 	}
 }
