@@ -6,6 +6,7 @@
 //	tidegate device scan|ls|test, upstream ls, ledger   look closer
 //	tidegate enroll THING                               make a device's key and certificate
 //	tidegate thing|type|group|cert|policy ls|show|…     who is known and what they may do
+//	tidegate rule ls|show                               what follows from messages
 //	tidegate operator|session ls|show|…                 who administers, who is connected
 //	tidegate template|authorizer ls|show|…              how devices and clients get in by themselves
 //	tidegate recover                                    after the TPM was lost or cleared
@@ -64,7 +65,7 @@ func dispatch(ctx context.Context, args []string, env func(string) string, stdin
 	root.SetErr(stderr)
 	root.AddCommand(runCmd(w), statusCmd(w), pubCmd(w), tailCmd(w), deviceCmd(w), upstreamCmd(w), ledgerCmd(w), envCmd(w), versionCmd(w))
 	root.AddCommand(resources(w)...)
-	root.AddCommand(recoverCmd(w), completionCmd(w))
+	root.AddCommand(recoverCmd(w), ruleCmd(w), completionCmd(w))
 	root.CompletionOptions.DisableDefaultCmd = true // it ends with 0 whatever the shell is called
 	cmd, err := root.ExecuteContextC(ctx)
 	switch {

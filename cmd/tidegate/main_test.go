@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -241,6 +242,65 @@ func TestAGatewayIsRunAskedAndDrained(t *testing.T) {
 	}
 	if code := stop(); code != 0 {
 		t.Errorf("the gateway ends with %d", code)
+	}
+}
+
+func TestRulesAndUpstreamsAreShown(t *testing.T) {
+	dir := t.TempDir()
+	config := filepath.Join(dir, "c.yaml")
+	if err := os.WriteFile(config, []byte(`
+rules:
+  - {name: hot, sql: "SELECT v FROM 'in/+' WHERE v > 5", actions: [{republish: {topic: 'out/${topic(2)}', qos: 1}}]}
+  - {name: idle, disabled: true, sql: "SELECT * FROM '#'"}
+upstreams:
+- {name: site7, url: mqtt://127.0.0.1:1, up: [{filter: own/#}]}
+`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	data := filepath.Join(dir, "data")
+	start(t, data, "--config", config)
+	for _, m := range []string{`{"v":4}`, `{"v":6}`} {
+		if code, _, errOut := call(t, "", "pub", "in/a", "-q1", "-m", m, "--data", data); code != 0 {
+			t.Fatalf("exit %d, %s", code, errOut)
+		}
+	}
+	if code, out, _ := call(t, "", "rule", "ls", "--data", data); code != 0 ||
+		strings.Join(strings.Fields(out), " ") != "RULE STATE MATCHED PASSED FAILED TOPIC hot enabled 2 1 0 in/+ idle disabled 0 0 0 #" {
+		t.Errorf("exit %d, %s", code, out)
+	}
+	var rs []localclient.Rule
+	if code, out, _ := call(t, "", "rule", "ls", "--json", "--data", data); code != 0 || json.Unmarshal([]byte(out), &rs) != nil || len(rs) != 2 || rs[0].Passed != 1 || !rs[1].Disabled {
+		t.Errorf("exit %d, %s", code, out)
+	}
+	if code, out, _ := call(t, "", "rule", "show", "hot", "--data", data); code != 0 || !strings.Contains(out, "republish to out/${topic(2)} at QoS 1") || !strings.Contains(out, "2 looked at, 1 selected, 0 failed") {
+		t.Errorf("exit %d, %s", code, out)
+	}
+	if code, out, _ := call(t, "", "upstream", "show", "site7", "--data", data); code != 0 || !strings.Contains(out, "mqtt://127.0.0.1:1") {
+		t.Errorf("exit %d, %s", code, out)
+	}
+	// SIGHUP puts other rules in their place
+	if err := os.WriteFile(config, []byte(`
+rules: [{name: new, sql: "SELECT * FROM 'b/#'"}]
+upstreams:
+- {name: site7, url: mqtt://127.0.0.1:1, up: [{filter: own/#}]}
+`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(20 * time.Second); len(rs) != 1; time.Sleep(5 * time.Millisecond) {
+		if _, out, _ := call(t, "", "rule", "ls", "--json", "--data", data); json.Unmarshal([]byte(out), &rs) != nil || time.Now().After(end) {
+			t.Fatalf("the rules are still %s", out)
+		}
+	}
+	if rs[0].Name != "new" || rs[0].Topic != "b/#" {
+		t.Errorf("rules: %+v", rs)
+	}
+	for _, kind := range []string{"rule", "upstream"} {
+		if code, out, errOut := call(t, "", kind, "show", "nobody", "--data", data); code != 1 || out != "" || !strings.Contains(errOut, `no `+kind+` is called "nobody"`) {
+			t.Errorf("exit %d, %q, %q", code, out, errOut)
+		}
 	}
 }
 

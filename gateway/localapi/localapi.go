@@ -49,6 +49,7 @@ type Deps struct {
 	// configured.
 	ForgetUpstream func(name string) error
 	Ledger         func(since time.Time, max int) []localclient.Loss
+	Rules          func() []localclient.Rule
 	Sessions       func() []localclient.Session
 	// EndSession disconnects a client and forgets its session; it says whether there
 	// was one.
@@ -202,6 +203,7 @@ func (a *API) socketMux() http.Handler {
 		}
 		w.WriteHeader(http.StatusNoContent)
 	})
+	m.HandleFunc("GET /v1/rules", func(w http.ResponseWriter, _ *http.Request) { answer(w, a.Rules()) })
 	m.HandleFunc("GET /v1/ledger", a.ledger)
 	m.HandleFunc("POST /v1/publish", a.publish)
 	m.HandleFunc("GET /v1/tail", a.tail)

@@ -84,6 +84,7 @@ type Node struct {
 	claims    *reserved.Provisioning
 	broker    *broker.Broker
 	manager   *manager.Manager
+	rules     *rules.Engine
 	work      work
 	uplinks   []*uplink.Uplink
 	parting   sync.WaitGroup // the last words of WebSockets
@@ -147,11 +148,11 @@ func Build(cfg Config, d Deps) (_ *Node, err error) {
 	if err := n.openJobs(topics); err != nil {
 		return nil, err
 	}
-	engine, err := rules.New(cfg.Rules, rules.Deps{Clock: d.Clock, Log: d.Log, Account: cfg.Account.ID})
+	n.rules, err = rules.New(cfg.Rules, rules.Deps{Clock: d.Clock, Log: d.Log, Account: cfg.Account.ID})
 	if err != nil {
 		return nil, err
 	}
-	road := ingest.New(n.store, n.journal, n.broker, engine, topics, d.Clock, d.Log)
+	road := ingest.New(n.store, n.journal, n.broker, n.rules, topics, d.Clock, d.Log)
 	n.broker.OnPublish(road)
 
 	if err := n.wire(); err != nil {
@@ -168,7 +169,7 @@ func Build(cfg Config, d Deps) (_ *Node, err error) {
 	n.broker.OnEvent(lifecycle.Note)
 
 	set := metrics.New()
-	for _, room := range []interface{ Metrics(*metrics.Set) }{n.broker, engine, road, n.manager, readings, lifecycle} {
+	for _, room := range []interface{ Metrics(*metrics.Set) }{n.broker, n.rules, road, n.manager, readings, lifecycle} {
 		room.Metrics(set)
 	}
 	if cfg.Journal.HistoryBytes > 0 || cfg.Journal.HistoryAge > 0 {
@@ -192,7 +193,7 @@ func Build(cfg Config, d Deps) (_ *Node, err error) {
 	}
 	n.openControl()
 	local := localapi.New(localapi.Deps{Log: d.Log, Clock: d.Clock, Health: hp, Status: n.status, Submit: road.Submit, Follow: n.follow,
-		History: n.past, Devices: n.devices, TestDevice: n.testDevice, Upstreams: n.upstreams, ForgetUpstream: n.forgetUpstream, Ledger: n.ledger,
+		History: n.past, Devices: n.devices, TestDevice: n.testDevice, Upstreams: n.upstreams, ForgetUpstream: n.forgetUpstream, Rules: n.ruleList, Ledger: n.ledger,
 		Sessions: n.sessions, EndSession: n.broker.Delete, Operators: n.people(), Shadows: shadowDesk{n, shadows, shadowTopics, road}, IoT: n.control.Local(localapi.Caller)})
 	var open net.Listener // stays nil when it is off
 	if p := n.ports.Port("metrics"); p != nil {
@@ -241,9 +242,12 @@ func (n *Node) Addrs() map[string]string { return n.ports.Addrs() }
 // restart.
 func (n *Node) Reload(cfg Config) {
 	var restart []string
+	if err := n.rules.Load(cfg.Rules); err != nil { // checked when it was read: not to be expected
+		restart = append(restart, "rules")
+	}
 	for i, t := 0, reflect.TypeFor[Config](); i < t.NumField(); i++ {
 		name, ok := fieldName(t.Field(i))
-		if ok && name != "log" && !reflect.DeepEqual(reflect.ValueOf(n.cfg).Field(i).Interface(), reflect.ValueOf(cfg).Field(i).Interface()) {
+		if ok && name != "log" && name != "rules" && !reflect.DeepEqual(reflect.ValueOf(n.cfg).Field(i).Interface(), reflect.ValueOf(cfg).Field(i).Interface()) {
 			restart = append(restart, name)
 		}
 	}

@@ -126,6 +126,26 @@ func (e *Engine) Load(cfg Config) error {
 	return nil
 }
 
+// Info is a rule and what it has done since the start.
+type Info struct {
+	Rule
+	Filter string // of its statement; empty: for Basic Ingest only
+
+	Matched, Passed, Failed, Actions, ActionsFailed uint64 // as the metrics of the same names
+}
+
+// Rules gives the rules in the order of their names.
+func (e *Engine) Rules() []Info {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	out := make([]Info, 0, len(e.rules))
+	for _, r := range e.rules {
+		out = append(out, Info{r.def, r.st.Filter(), r.matched.Load(), r.passed.Load(), r.failed.Load(), r.taken.Load(), r.actionFailed.Load()})
+	}
+	slices.SortFunc(out, func(a, b Info) int { return strings.Compare(a.Name, b.Name) })
+	return out
+}
+
 // Gen changes whenever what Match would say may have changed.
 func (e *Engine) Gen() uint64 { return e.gen.Load() }
 

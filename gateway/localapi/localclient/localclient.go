@@ -11,6 +11,7 @@
 //	POST /v1/devices/NAME/test             → []Reading, read from the device now
 //	GET  /v1/upstreams                     → []Upstream
 //	DELETE /v1/upstreams/NAME              gives up what waits for one that is no longer configured
+//	GET  /v1/rules                         → []Rule
 //	GET  /v1/ledger?since=RFC3339&max=N    → []Loss
 //	GET  /v1/shadows?thing=T               → []ShadowRef, of all things without T
 //	GET  /v1/shadow?thing=T&name=N&at=     → Shadow; POST ← an update request; DELETE
@@ -95,6 +96,11 @@ func (c *Client) TestDevice(ctx context.Context, name string) (rs []Reading, err
 // Upstreams asks for the state of the ways up.
 func (c *Client) Upstreams(ctx context.Context) (us []Upstream, err error) {
 	return us, c.get(ctx, "/v1/upstreams", nil, &us)
+}
+
+// Rules asks for the rules with their counts, in the order of their names.
+func (c *Client) Rules(ctx context.Context) (rs []Rule, err error) {
+	return rs, c.get(ctx, "/v1/rules", nil, &rs)
 }
 
 // ForgetUpstream gives up what the journal holds for an upstream that is no longer

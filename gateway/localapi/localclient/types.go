@@ -97,6 +97,23 @@ type Upstream struct {
 	BytesIn  uint64 `json:"bytes_in"`
 }
 
+// Rule is a rule of the configuration, with what it has done since the start.
+type Rule struct {
+	Name        string   `json:"ruleName"`
+	Description string   `json:"description,omitempty"`
+	SQL         string   `json:"sql"`
+	Topic       string   `json:"topicPattern"`
+	Disabled    bool     `json:"ruleDisabled"`
+	Actions     []string `json:"actions"` // in words
+	ErrorAction string   `json:"errorAction,omitempty"`
+
+	Matched       uint64 `json:"matched"` // messages it looked at
+	Passed        uint64 `json:"passed"`  // that it selected
+	Failed        uint64 `json:"failed"`  // that it could not evaluate
+	Taken         uint64 `json:"actions_taken"`
+	ActionsFailed uint64 `json:"actions_failed"`
+}
+
 // Device is something wired to the box, with its last readings.
 type Device struct {
 	Name     string     `json:"name"`
