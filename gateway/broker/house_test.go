@@ -182,8 +182,9 @@ func (r *road) Publish(run *mqtt.Run, from broker.Acker, ob *broker.Outbox) {
 
 // auth lets everybody do everything but what contains a forbidden word.
 type auth struct {
-	wrap func(broker.Principal) broker.Principal // makes principals of another kind
-	hide string                                  // nobody gets what begins with it; empty: nothing is hidden
+	wrap    func(broker.Principal) broker.Principal // makes principals of another kind
+	hide    string                                  // nobody gets what begins with it; empty: nothing is hidden
+	receive func(topic string)                      // is told of every question
 }
 
 type name string
@@ -205,6 +206,9 @@ func (*auth) MayPublish(_ broker.Principal, topic string, _ bool) bool {
 }
 func (*auth) MaySubscribe(_ broker.Principal, f string) bool { return !strings.Contains(f, "nosub") }
 func (a *auth) MayReceive(_ broker.Principal, topic string) bool {
+	if a.receive != nil {
+		a.receive(topic)
+	}
 	return !strings.Contains(topic, "norecv") && (a.hide == "" || !strings.HasPrefix(topic, a.hide))
 }
 

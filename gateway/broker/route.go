@@ -192,6 +192,10 @@ func (b *Broker) makeRoute(topic string) *Route {
 			t.mu.Unlock()
 			continue
 		}
+		if had := t.routes[topic]; had != nil { // made at the same time; a route that is in nobody's list would never become stale
+			t.mu.Unlock()
+			return had
+		}
 		if len(t.routes) >= maxRoutes {
 			t.dropAll()
 		}
