@@ -97,6 +97,7 @@ type Broker struct {
 	stats     stats
 	sys       *sys
 	versions  versions
+	desks     sync.Pool
 	cursors   atomic.Uint64
 	restoring bool // Open is reading what is on the disk
 	seed      maphash.Seed
@@ -120,6 +121,7 @@ func Open(cfg Config, d Deps) (*Broker, error) {
 	if b.log == nil {
 		b.log = slog.New(slog.DiscardHandler)
 	}
+	b.desks.New = newDesk
 	b.table.routes = map[string]*Route{}
 	b.table.gen.Store(1)
 	b.authGen.Store(1)

@@ -14,7 +14,8 @@ import (
 const readBuffer = 64 << 10
 
 // desk is what a connection needs while it reads and not while it is idle. Desks are
-// shared: a connection has one only while it holds part of a packet, or works.
+// shared within a broker: a connection has one only while it holds part of a packet, or
+// works. What the road noted in memo on one of them is so about no other broker's topics.
 type desk struct {
 	buf     []byte
 	run     mqtt.Run
@@ -26,7 +27,7 @@ type desk struct {
 	scratch []byte
 }
 
-var desks = sync.Pool{New: func() any { return &desk{buf: make([]byte, readBuffer)} }}
+func newDesk() any { return &desk{buf: make([]byte, readBuffer)} }
 
 // Conn is one client's connection.
 //
@@ -201,7 +202,7 @@ func (c *Conn) arrived(n int) {
 func (c *Conn) needBuffer() {
 	in := &c.in
 	if in.desk == nil {
-		in.desk = desks.Get().(*desk)
+		in.desk = c.b.desks.Get().(*desk)
 		in.rb = in.buf
 	} else if in.w == len(in.rb) { // a packet larger than the buffer
 		nb := make([]byte, 2*len(in.rb))
@@ -230,7 +231,7 @@ func (c *Conn) freeBuffer(force bool) {
 		d.run.Frames = nil
 	}
 	in.desk, in.rb, in.r, in.w = nil, nil, 0, 0
-	desks.Put(d)
+	c.b.desks.Put(d)
 }
 
 // endBatch flushes what the batch caused, before the goroutine may park.

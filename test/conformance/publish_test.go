@@ -472,3 +472,19 @@ func TestMessagesExpireBehindAFullWindow(t *testing.T) {
 		}
 	}
 }
+
+// TestTwoGatewaysInOneProcess publishes to one topic of two gateways in turn: what one of them has
+// worked out for a topic used to reach the other with a read buffer that both had used.
+func TestTwoGatewaysInOneProcess(t *testing.T) {
+	var subs, pubs []*peer
+	for range 2 {
+		w := open(t)
+		sub := w.client(true)
+		sub.sub(0, "t")
+		subs, pubs = append(subs, sub), append(pubs, w.client(true))
+	}
+	for i := range 100 {
+		pubs[i%2].pub("t", fmt.Sprint(i), 0, 0)
+		subs[i%2].get("t", fmt.Sprint(i), 0, 0)
+	}
+}

@@ -220,6 +220,31 @@ func TestSubscriptionIdentifiers(t *testing.T) { // Paho's
 	}
 }
 
+func TestNoLocal(t *testing.T) { // [MQTT-3.8.3-3]
+	w := open(t)
+	c := w.keeper(true)
+	p, other := w.dial(c), w.client(true)
+	p.subscribe(nil, filter{c.id, 2 | noLocal})
+	for qos := range byte(3) {
+		p.pub(c.id, "mine", qos, 0)
+		other.pub(c.id, "other's", qos, 0)
+		p.get(c.id, "other's", qos, 0)
+	}
+	p.silent()
+	p.write(publish(true, c.id, "mine", 1, 500, 0)) // seen again from the journal
+	p.cut()
+	w.left(c.id)
+	p = w.dial(c)
+	p.silent()
+	p.subscribe(nil, filter{c.id, 2})
+	p.pub(c.id, "mine", 0, 0)
+	p.get(c.id, "mine", 0, 0)
+	p.write(subscribe(true, 501, nil, filter{"$share/g/x", 1 | noLocal})) // [MQTT-3.8.3-4]
+	if code := p.ended(); code != 0x82 {
+		t.Errorf("No Local with a shared subscription: 0x%02x", code)
+	}
+}
+
 func TestRetainAsPublished(t *testing.T) { // [MQTT-3.3.1-12], [MQTT-3.3.1-13]
 	w := open(t)
 	c := w.keeper(true)
