@@ -55,7 +55,7 @@ func (n *Node) openDoors(g *supervise.Group, set *metrics.Set, road *ingest.Road
 // openControl makes the control plane.
 func (n *Node) openControl() {
 	n.control = control.New(control.Deps{Registry: n.registry, Identity: n.identity, Operators: n.operators, Auth: n.authz, Clock: n.Clock, Log: n.Log,
-		Jobs: n.work.jobs, Streams: n.work.streams, Fleet: n.fleet, Tasks: n.tasks},
+		Jobs: n.work.jobs, Streams: n.work.streams, Fleet: n.fleet, Tasks: n.tasks, Connectivity: n.facts.Connectivity, Shadows: n.facts.Shadows},
 		control.Config{Endpoint: n.endpoint()})
 }
 

@@ -82,6 +82,7 @@ type Node struct {
 	fleet     *provision.Fleet
 	tasks     *provision.Tasks
 	claims    *reserved.Provisioning
+	facts     *reserved.Facts
 	broker    *broker.Broker
 	manager   *manager.Manager
 	rules     *rules.Engine
@@ -166,7 +167,9 @@ func Build(cfg Config, d Deps) (_ *Node, err error) {
 		},
 	}, cfg.Telemetry)
 	lifecycle := reserved.NewLifecycle(road.Submit)
-	n.broker.OnEvent(lifecycle.Note)
+	n.facts = reserved.NewFacts(n.registry, shadows, n.store, d.Log)
+	n.facts.Remember(n.broker.Sessions())
+	n.broker.OnEvent(func(e broker.Event) { n.facts.Note(e); lifecycle.Note(e) })
 
 	set := metrics.New()
 	for _, room := range []interface{ Metrics(*metrics.Set) }{n.broker, n.rules, road, n.manager, readings, lifecycle} {

@@ -22,6 +22,8 @@ type Group struct {
 	Tags        map[string]string `json:",omitempty"`
 	Version     int64
 	Created     time.Time
+
+	query *indexquery.Query // of dynamic groups, parsed
 }
 
 // Dynamic says whether a query gives the group its members.
@@ -114,19 +116,17 @@ func (r *Registry) Groups(parent, prefix string, recursive bool, p Page) (groups
 // now.
 func (r *Registry) Members(group string, recursive bool, p Page) (things []string, next string, err error) {
 	r.mu.RLock()
-	defer r.mu.RUnlock()
 	g, err := r.group(group)
 	if err != nil {
+		r.mu.RUnlock()
 		return nil, "", err
 	}
 	if g.Dynamic() {
-		q, err := indexquery.Parse(g.Query)
-		if err != nil {
-			return nil, "", err
-		}
-		things, next = page(r.things.keys, p, func(n string) bool { return q.Match(r.document(n)) })
+		r.mu.RUnlock()
+		things, next = r.search(p, func(n string) bool { return r.inDynamic(g, n) })
 		return things, next, nil
 	}
+	defer r.mu.RUnlock()
 	in := r.index.members[group]
 	if recursive {
 		in = set1{}
@@ -147,17 +147,10 @@ func (r *Registry) GroupsOf(thing string) ([]*Group, error) {
 		return nil, err
 	}
 	names := t.Groups
-	for _, g := range r.groups.m {
-		if g.Dynamic() && r.inDynamic(g, thing) {
-			names = with(names, g.Name)
-		}
+	for _, g := range r.dynamicOf(t) {
+		names = with(names, g.Name)
 	}
 	return pick(&r.groups, names), nil
-}
-
-func (r *Registry) inDynamic(g *Group, thing string) bool {
-	q, err := indexquery.Parse(g.Query)
-	return err == nil && q.Match(r.document(thing))
 }
 
 // Within says whether a thing is in a group or, for a static one, in one below
@@ -227,23 +220,17 @@ func (tx *Tx) CreateGroup(in GroupInput) (*Group, error) {
 		}
 	}
 	if in.Query != "" {
-		if _, err := indexquery.Parse(in.Query); err != nil {
-			return nil, err
-		}
-		n := 1
-		for _, g := range r.groups.m {
-			if g.Dynamic() {
-				n++
-			}
-		}
-		if err := limit(n, r.cfg.Limits.DynamicGroups, "dynamic thing groups"); err != nil {
+		if err := limit(len(r.index.dynamic)+1, r.cfg.Limits.DynamicGroups, "dynamic thing groups"); err != nil {
 			return nil, err
 		}
 	}
 	g := &Group{Name: in.Name, ID: newID(), Parent: in.Parent, Description: in.Description, Attributes: maps.Clone(in.Attributes),
 		Query: in.Query, Tags: maps.Clone(in.Tags), Version: 1, Created: tx.now}
+	if err := g.compile(); err != nil {
+		return nil, err
+	}
 	set(tx, &r.groups, "thinggroup", g.Name, g)
-	tx.indexed(func() { r.index.addGroup("", g) }, func() { drop(r.index.children, g.Parent, g.Name) })
+	tx.indexed(func() { r.index.addGroup("", g) }, func() { r.index.dropGroup(g) })
 	return g, nil
 }
 
@@ -284,10 +271,10 @@ func (tx *Tx) UpdateGroup(name string, up GroupUpdate) (*Group, error) {
 		return nil, err
 	}
 	if up.Query != "" {
-		if _, err := indexquery.Parse(up.Query); err != nil {
+		g.Query = up.Query
+		if err := g.compile(); err != nil {
 			return nil, err
 		}
-		g.Query = up.Query
 	}
 	g.Version++
 	set(tx, &tx.r.groups, "thinggroup", name, &g)
@@ -331,13 +318,19 @@ func (tx *Tx) DeleteGroup(name string, dynamic bool, expected int64) error {
 		}
 	}
 	set(tx, &r.groups, "thinggroup", name, nil)
-	tx.indexed(func() { drop(r.index.children, g.Parent, name) }, func() { r.index.addGroup("", g) })
+	tx.indexed(func() { r.index.dropGroup(g) }, func() { r.index.addGroup("", g) })
 	return nil
 }
 
 // AddToGroup makes a thing a member of a static group. A member that is one
 // already is no error. A thing is in at most one group of a tree.
-func (tx *Tx) AddToGroup(thing, group string) error {
+func (tx *Tx) AddToGroup(thing, group string) error { return tx.join(thing, group, false) }
+
+// AddToGroupFirst is AddToGroup for a thing that may be in as many groups as it can be: it
+// leaves a dynamic one.
+func (tx *Tx) AddToGroupFirst(thing, group string) error { return tx.join(thing, group, true) }
+
+func (tx *Tx) join(thing, group string, override bool) error {
 	r := tx.r
 	g, err := r.group(group)
 	if err != nil {
@@ -359,8 +352,8 @@ func (tx *Tx) AddToGroup(thing, group string) error {
 			return fault.New(fault.Invalid, "Thing %s is already in group %s of the same hierarchy as %s", thing, other, group)
 		}
 	}
-	if max := r.cfg.Limits.GroupsPerThing; max > 0 && len(have.Groups)+1 > max {
-		return fault.New(fault.Invalid, "a thing is in at most %d groups", max)
+	if err := r.roomFor(have, override); err != nil {
+		return err
 	}
 	t := *have
 	t.Groups = with(t.Groups, group)

@@ -8,6 +8,7 @@ type index struct {
 	members    map[string]set1 // things of a static group, not of its descendants
 	billed     map[string]set1 // things of a billing group
 	children   map[string]set1 // groups directly below a group
+	dynamic    set1            // groups with a query
 	principals map[string]set1 // of a thing
 	things     map[string]set1 // of a principal
 	policies   map[string]set1 // of a target
@@ -20,6 +21,7 @@ func (x *index) init() {
 	for _, m := range []*map[string]set1{&x.byType, &x.members, &x.billed, &x.children, &x.principals, &x.things, &x.policies, &x.targets} {
 		*m = map[string]set1{}
 	}
+	x.dynamic = set1{}
 }
 
 func add(m map[string]set1, key, v string) {
@@ -55,7 +57,17 @@ func (x *index) dropThing(t *Thing) {
 	}
 }
 
-func (x *index) addGroup(_ string, g *Group) { add(x.children, g.Parent, g.Name) }
+func (x *index) addGroup(_ string, g *Group) {
+	add(x.children, g.Parent, g.Name)
+	if g.Dynamic() {
+		x.dynamic[g.Name] = struct{}{}
+	}
+}
+
+func (x *index) dropGroup(g *Group) {
+	drop(x.children, g.Parent, g.Name)
+	delete(x.dynamic, g.Name)
+}
 
 func (x *index) addLink(key string, _ *link) {
 	thing, principal := split(key)

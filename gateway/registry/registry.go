@@ -114,7 +114,7 @@ type Registry struct {
 	listening []func([]Change) // these are set while the house is built
 	witnesses []func([]Change) func(*store.Unit, func(mqtt.Message))
 	commit    func(build func(u *store.Unit, emit func(mqtt.Message)) error, done func(error)) error
-	facts     func(thing string, doc indexquery.Doc)
+	facts     func(Subject) indexquery.Document // nil: there are none
 
 	mu          sync.RWMutex // guards what follows
 	things      table[Thing]
@@ -151,6 +151,11 @@ func Open(db *store.Store, clk clock.Clock, cfg Config) (*Registry, error) {
 	for _, p := range r.policies.m {
 		if err := p.compile(r.cfg.Limits.PolicyCharacters); err != nil {
 			return nil, fmt.Errorf("open registry: policy %s: %w", p.Name, err)
+		}
+	}
+	for name := range r.index.dynamic {
+		if err := r.groups.m[name].compile(); err != nil {
+			return nil, fmt.Errorf("open registry: thing group %s: %w", name, err)
 		}
 	}
 	return r, nil
@@ -238,10 +243,17 @@ func (r *Registry) alone(build func(u *store.Unit, emit func(mqtt.Message)) erro
 	return r.db.Do(func(u *store.Unit) error { return build(u, func(mqtt.Message) {}) }, func(_ []uint64, err error) { done(err) })
 }
 
-// SetFacts says where searches find what the registry does not keep: shadows and
-// connectivity of a thing, added to its document. Call it only before the first
-// search.
-func (r *Registry) SetFacts(fn func(thing string, doc indexquery.Doc)) { r.facts = fn }
+// Subject is a thing as those see it who keep more facts about it.
+type Subject struct {
+	Thing     string
+	Exclusive []string // ARNs of the principals that stand for this thing alone
+}
+
+// SetFacts says where searches find what the registry does not keep: the fields that
+// begin with shadow. and connectivity. of a thing's document. fn is called for one thing
+// after the other, and its answer is asked at once and not kept; neither may call the
+// registry. Call it only before the first search.
+func (r *Registry) SetFacts(fn func(Subject) indexquery.Document) { r.facts = fn }
 
 // Change is one step of a transaction.
 type Change struct {

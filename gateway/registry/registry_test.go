@@ -511,8 +511,8 @@ func TestGroups(t *testing.T) {
 func TestDynamicGroupsFollowTheirQuery(t *testing.T) {
 	r := newRig(t)
 	connected := map[string]bool{"a": true}
-	r.SetFacts(func(thing string, doc indexquery.Doc) {
-		doc["connectivity.connected"] = []indexquery.Value{indexquery.Bool(connected[thing])}
+	r.SetFacts(func(s registry.Subject) indexquery.Document {
+		return indexquery.Doc{"connectivity.connected": {indexquery.Bool(connected[s.Thing])}}
 	})
 	r.must(func(tx *registry.Tx) error {
 		for _, n := range []string{"a", "b"} {

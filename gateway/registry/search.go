@@ -1,10 +1,23 @@
 package registry
 
-import "tidegate/gateway/registry/indexquery"
+import (
+	"strings"
+
+	"tidegate/gateway/registry/indexquery"
+)
+
+// document is what queries see of a thing. What the registry does not keep is looked for
+// only when a query asks for it.
+type document struct {
+	indexquery.Doc
+	r    *Registry
+	name string
+	rest indexquery.Document // nil: not looked for yet
+}
 
 // document makes what queries see of a thing. Dynamic groups are not among the
-// group names: their members depend on the answer.
-func (r *Registry) document(name string) indexquery.Doc {
+// group names: their members depend on the answer. The caller holds mu.
+func (r *Registry) document(name string) *document {
 	t := r.things.m[name]
 	doc := indexquery.Doc{"thingName": {indexquery.Text(t.Name)}, "thingId": {indexquery.Text(t.ID)}}
 	if t.Type != "" {
@@ -16,16 +29,98 @@ func (r *Registry) document(name string) indexquery.Doc {
 	for k, v := range t.Attributes {
 		doc["attributes."+k] = []indexquery.Value{indexquery.Attribute(v)}
 	}
-	if r.facts != nil {
-		r.facts(name, doc)
-	}
-	return doc
+	return &document{Doc: doc, r: r, name: name}
 }
 
-// Search lists the things a query matches, by name.
-func (r *Registry) Search(q *indexquery.Query, p Page) (things []*Thing, next string) {
+// more gives what others keep of the thing.
+func (d *document) more() indexquery.Document {
+	if d.rest == nil {
+		d.rest = indexquery.Doc{}
+		if d.r.facts != nil {
+			d.rest = d.r.facts(d.r.subject(d.name))
+		}
+	}
+	return d.rest
+}
+
+// subject names a thing to those who keep more of it. The caller holds mu.
+func (r *Registry) subject(name string) Subject {
+	s := Subject{Thing: name}
+	for principal := range r.index.principals[name] {
+		if r.links.m[name+"\x00"+principal].Exclusive {
+			s.Exclusive = append(s.Exclusive, principal)
+		}
+	}
+	return s
+}
+
+// Subject names a thing to those who keep more of it.
+func (r *Registry) Subject(name string) Subject {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	names, next := page(r.things.keys, p, func(n string) bool { return q.Match(r.document(n)) })
-	return pick(&r.things, names), next
+	return r.subject(name)
+}
+
+// Values gives the values of a field.
+func (d *document) Values(field string) []indexquery.Value {
+	if strings.HasPrefix(field, "shadow.") || strings.HasPrefix(field, "connectivity.") {
+		return d.more().Values(field)
+	}
+	return d.Doc[field]
+}
+
+// Each calls fn for what a term without a field looks at.
+func (d *document) Each(fn func(indexquery.Value) bool) {
+	going := true
+	d.Doc.Each(func(v indexquery.Value) bool { going = fn(v); return going })
+	if going {
+		d.more().Each(fn)
+	}
+}
+
+// Search lists the things a query matches, by name. It looks at them a stretch at a time,
+// so that whoever wants to change the registry, or to connect, does not wait for a long
+// search: a thing that changes meanwhile is seen as it was or as it is.
+func (r *Registry) Search(q *indexquery.Query, p Page) (things []*Thing, next string) {
+	names, next := r.search(p, func(name string) bool { return q.Match(r.document(name)) })
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	for _, n := range names {
+		if t := r.things.m[n]; t != nil { // not gone meanwhile
+			things = append(things, t)
+		}
+	}
+	return things, next
+}
+
+// stretch is how many things a search looks at before it lets others in.
+const stretch = 64
+
+// search is page over the things, in stretches. match is called with mu held.
+func (r *Registry) search(p Page, match func(name string) bool) (names []string, next string) {
+	want := p.Max
+	if want <= 0 || want > MaxPage {
+		want = MaxPage
+	}
+	for at := (Page{After: p.After, Max: 1, Desc: p.Desc}); ; {
+		looked, last := 0, ""
+		r.mu.RLock()
+		page(r.things.keys, at, func(name string) bool {
+			if looked++; looked > stretch || len(names) > want {
+				return true // ends the stretch
+			}
+			if last = name; match(name) {
+				names = append(names, name)
+			}
+			return false
+		})
+		r.mu.RUnlock()
+		switch {
+		case len(names) > want:
+			return names[:want], names[want-1]
+		case looked <= stretch:
+			return names, ""
+		}
+		at.After = last
+	}
 }

@@ -51,6 +51,14 @@ func (w *writer) sections(d *Document, delta *jsondoc.Value, write func(*jsondoc
 	w.b = append(w.b, '}')
 }
 
+// AppendMetadata appends {"desired":…,"reported":…} with the time of each leaf in its
+// place, {"timestamp":SECONDS}.
+func (d *Document) AppendMetadata(b []byte) []byte {
+	w := writer{b: b}
+	w.sections(d, nil, w.metadata)
+	return w.b
+}
+
 // end writes version, time and token and closes the document.
 func (w *writer) end(version int64, tok token, now int64) {
 	if version > 0 {

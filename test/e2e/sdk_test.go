@@ -14,6 +14,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/iot"
 	"github.com/aws/aws-sdk-go-v2/service/iot/types"
+	"github.com/aws/aws-sdk-go-v2/service/iotdataplane"
+	datatypes "github.com/aws/aws-sdk-go-v2/service/iotdataplane/types"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"tidegate/test/harness"
@@ -22,7 +24,21 @@ import (
 // sdk is AWS's own client for Go, with what `tidegate env` says.
 func sdk(t *testing.T, g *harness.Gateway) *iot.Client {
 	t.Helper()
-	env := map[string]string{}
+	env, transport := surroundings(t, g)
+	return iot.New(iot.Options{Region: env["AWS_DEFAULT_REGION"], BaseEndpoint: aws.String(env["AWS_ENDPOINT_URL"]), HTTPClient: transport, Retryer: aws.NopRetryer{}, Credentials: operatorKey(env)})
+}
+
+// dataSDK is the one for the data plane.
+func dataSDK(t *testing.T, g *harness.Gateway) *iotdataplane.Client {
+	t.Helper()
+	env, transport := surroundings(t, g)
+	return iotdataplane.New(iotdataplane.Options{Region: env["AWS_DEFAULT_REGION"], BaseEndpoint: aws.String(env["AWS_ENDPOINT_URL"]), HTTPClient: transport, Retryer: aws.NopRetryer{}, Credentials: operatorKey(env)})
+}
+
+// surroundings are what `tidegate env` says, and a client that trusts the gateway.
+func surroundings(t *testing.T, g *harness.Gateway) (env map[string]string, client *http.Client) {
+	t.Helper()
+	env = map[string]string{}
 	for _, pair := range g.Environment() {
 		k, v, _ := strings.Cut(pair, "=")
 		env[k] = v
@@ -31,11 +47,12 @@ func sdk(t *testing.T, g *harness.Gateway) *iot.Client {
 	pool.AppendCertsFromPEM(read(t, filepath.Join(g.Dir, "pki", "ca.pem")))
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}
 	t.Cleanup(transport.CloseIdleConnections)
-	return iot.New(iot.Options{
-		Region: env["AWS_DEFAULT_REGION"], BaseEndpoint: aws.String(env["AWS_ENDPOINT_URL"]), HTTPClient: &http.Client{Transport: transport}, Retryer: aws.NopRetryer{},
-		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
-			return aws.Credentials{AccessKeyID: env["AWS_ACCESS_KEY_ID"], SecretAccessKey: env["AWS_SECRET_ACCESS_KEY"]}, nil
-		}),
+	return env, &http.Client{Transport: transport}
+}
+
+func operatorKey(env map[string]string) aws.CredentialsProvider {
+	return aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+		return aws.Credentials{AccessKeyID: env["AWS_ACCESS_KEY_ID"], SecretAccessKey: env["AWS_SECRET_ACCESS_KEY"]}, nil
 	})
 }
 
@@ -160,4 +177,19 @@ func TestAnSDKFindsItsErrorsAndPages(t *testing.T) {
 	if !errors.As(err, &api) || api.ErrorCode() != "InvalidSignatureException" {
 		t.Errorf("a wrong secret: %v", err)
 	}
+}
+
+// dataErrors checks that errors of the data plane have the types of its model.
+func dataErrors(t *testing.T, c *iotdataplane.Client, shadow func(doc string) error) {
+	t.Helper()
+	ctx := t.Context()
+	_, err := c.GetThingShadow(ctx, &iotdataplane.GetThingShadowInput{ThingName: aws.String("none")})
+	refused[*datatypes.ResourceNotFoundException](t, "no such shadow", err, 404)
+	refused[*datatypes.ConflictException](t, "another version", shadow(`{"state":{"desired":{"on":false}},"version":9}`), 409)
+	refused[*datatypes.InvalidRequestException](t, "no document", shadow(`{"state":`), 400)
+	refused[*datatypes.RequestEntityTooLargeException](t, "too long a document", shadow(`{"state":{"desired":{"x":"`+strings.Repeat("x", 9000)+`"}}}`), 413)
+	_, err = c.GetRetainedMessage(ctx, &iotdataplane.GetRetainedMessageInput{Topic: aws.String("none")})
+	refused[*datatypes.ResourceNotFoundException](t, "nothing retained", err, 404)
+	_, err = c.Publish(ctx, &iotdataplane.PublishInput{Topic: aws.String("a/+")})
+	refused[*datatypes.InvalidRequestException](t, "a filter as a topic", err, 400)
 }

@@ -15,6 +15,7 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -46,6 +47,9 @@ type Deps struct {
 	// Connectivity says whether a thing's client is connected, since when, and why it
 	// is not. Nil: not known.
 	Connectivity func(thing string) (connected bool, sinceMillis int64, reason string, ok bool)
+	// Shadows gives the shadows of a thing as search results show them, nil for none.
+	// Nil: not known.
+	Shadows func(thing string) (json.RawMessage, error)
 }
 
 // Config says what the door tells of the gateway.

@@ -67,6 +67,15 @@ type memberIn struct {
 	BillingARN string `json:"billingGroupArn"`
 	Thing      string `json:"thingName"`
 	ThingARN   string `json:"thingArn"`
+	Override   bool   `json:"overrideDynamicGroups"`
+}
+
+// join is how a thing comes into a group.
+func join(override bool) func(tx *registry.Tx, thing, group string) error {
+	if override {
+		return (*registry.Tx).AddToGroupFirst
+	}
+	return (*registry.Tx).AddToGroup
 }
 
 func (c *Control) member(in *memberIn) (group, thing string, err error) {
@@ -186,7 +195,7 @@ func (c *Control) groups() []restjson.Op {
 			if err != nil {
 				return nil, err
 			}
-			return empty, c.do(call, func(tx *registry.Tx) error { return tx.AddToGroup(thing, group) })
+			return empty, c.do(call, func(tx *registry.Tx) error { return join(in.Override)(tx, thing, group) })
 		}),
 		restjson.Handle("RemoveThingFromThingGroup", "PUT", "/thing-groups/removeThingFromThingGroup", func(call *restjson.Call, in *memberIn) (any, error) {
 			group, thing, err := c.member(in)
@@ -196,9 +205,10 @@ func (c *Control) groups() []restjson.Op {
 			return empty, c.do(call, func(tx *registry.Tx) error { return tx.RemoveFromGroup(thing, group) })
 		}),
 		restjson.Handle("UpdateThingGroupsForThing", "PUT", "/thing-groups/updateThingGroupsForThing", func(call *restjson.Call, in *struct {
-			Thing  string   `json:"thingName" need:""`
-			Add    []string `json:"thingGroupsToAdd"`
-			Remove []string `json:"thingGroupsToRemove"`
+			Thing    string   `json:"thingName" need:""`
+			Add      []string `json:"thingGroupsToAdd"`
+			Remove   []string `json:"thingGroupsToRemove"`
+			Override bool     `json:"overrideDynamicGroups"`
 		}) (any, error) {
 			return empty, c.do(call, func(tx *registry.Tx) error {
 				for _, g := range in.Remove {
@@ -207,7 +217,7 @@ func (c *Control) groups() []restjson.Op {
 					}
 				}
 				for _, g := range in.Add {
-					if err := tx.AddToGroup(in.Thing, g); err != nil {
+					if err := join(in.Override)(tx, in.Thing, g); err != nil {
 						return err
 					}
 				}

@@ -76,6 +76,43 @@ type thingDocument struct {
 	Groups     []string          `json:"thingGroupNames,omitempty"`
 	Attributes map[string]string `json:"attributes"`
 	Version    int64             `json:"version,omitempty"`
+	Shadow     string            `json:"shadow,omitempty"` // the text of a JSON object
+	Connection *connection       `json:"connectivity,omitempty"`
+}
+
+// connection is whether a thing's client is connected, in the answer of a search.
+type connection struct {
+	Connected bool   `json:"connected"`
+	Timestamp int64  `json:"timestamp,omitempty"` // milliseconds
+	Reason    string `json:"disconnectReason,omitempty"`
+}
+
+func (c *Control) connectivity(thing string) *connection {
+	if c.Connectivity != nil {
+		if on, since, why, ok := c.Connectivity(thing); ok {
+			if on {
+				why = ""
+			}
+			return &connection{on, since, why}
+		}
+	}
+	return nil
+}
+
+// found is a thing as a search shows it.
+func (c *Control) found(t *registry.Thing) (thingDocument, error) {
+	d := thingDocument{Name: t.Name, ID: t.ID, Type: opt(t.Type), Attributes: attributesOf(t.Attributes), Connection: c.connectivity(t.Name)}
+	if groups, err := c.Registry.GroupsOf(t.Name); err == nil { // not gone meanwhile
+		for _, g := range groups {
+			d.Groups = append(d.Groups, g.Name)
+		}
+	}
+	if c.Shadows == nil {
+		return d, nil
+	}
+	shadows, err := c.Shadows(t.Name)
+	d.Shadow = string(shadows)
+	return d, err
 }
 
 func (c *Control) things() []restjson.Op {
@@ -164,13 +201,13 @@ func (c *Control) things() []restjson.Op {
 			if _, err := reg.Thing(in.Name); err != nil {
 				return nil, err
 			}
-			out := map[string]any{"thingName": in.Name}
-			if c.Connectivity != nil {
-				if on, since, why, ok := c.Connectivity(in.Name); ok {
-					out["connected"], out["timestamp"] = on, float64(since)/1000
-					if !on {
-						out["disconnectReason"] = why
-					}
+			out := map[string]any{"thingName": in.Name, "connected": false}
+			if on := c.connectivity(in.Name); on != nil {
+				if out["connected"] = on.Connected; on.Timestamp > 0 {
+					out["timestamp"] = float64(on.Timestamp) / 1000
+				}
+				if on.Reason != "" {
+					out["disconnectReason"] = on.Reason
 				}
 			}
 			return out, nil
@@ -197,9 +234,11 @@ func (c *Control) things() []restjson.Op {
 				return nil, err
 			}
 			things, next := reg.Search(q, p)
-			out := make([]thingDocument, 0, len(things))
-			for _, t := range things {
-				out = append(out, thingDocument{Name: t.Name, ID: t.ID, Type: opt(t.Type), Groups: t.Groups, Attributes: attributesOf(t.Attributes)})
+			out := make([]thingDocument, len(things))
+			for i, t := range things {
+				if out[i], err = c.found(t); err != nil {
+					return nil, err
+				}
 			}
 			return struct {
 				Things []thingDocument `json:"things"`

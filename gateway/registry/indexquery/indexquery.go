@@ -98,9 +98,13 @@ type Doc map[string][]Value
 // Values gives the values of a field.
 func (d Doc) Values(field string) []Value { return d[field] }
 
-// Each calls fn for every value.
+// Each calls fn for every value, those of connectivity left out: a term without a field is
+// looked for in the registry and in shadows.
 func (d Doc) Each(fn func(Value) bool) {
-	for _, vs := range d {
+	for field, vs := range d {
+		if strings.HasPrefix(field, "connectivity.") {
+			continue
+		}
 		for _, v := range vs {
 			if !fn(v) {
 				return
