@@ -29,7 +29,7 @@ func sessionCmd(w *world) *cobra.Command {
 			return ls.print(kept, func() {
 				var rows [][]string
 				for _, s := range kept {
-					rows = append(rows, []string{s.Client, sessionState(s), ago(time.Now(), s.Since), orDash(s.Address), strconv.Itoa(len(s.Subscriptions)), short(s.Principal)})
+					rows = append(rows, []string{s.Client, sessionState(s) + lost(s), ago(time.Now(), s.Since), orDash(s.Address), strconv.Itoa(len(s.Subscriptions)), short(s.Principal)})
 				}
 				ls.table("CLIENT STATE SINCE ADDRESS FILTERS PRINCIPAL", rows)
 			})
@@ -51,6 +51,17 @@ func sessionCmd(w *world) *cobra.Command {
 				}
 				return rm.client().EndSession(c.Context(), args[0])
 			}}))
+}
+
+// lost tells in a word what a session did not get, empty when there is nothing.
+func lost(s localclient.Session) string {
+	switch {
+	case len(s.Gaps) == 0:
+		return ""
+	case s.Lost == 0:
+		return ", has a gap"
+	}
+	return fmt.Sprintf(", lost %d", s.Lost)
 }
 
 func sessionState(s localclient.Session) string {
@@ -84,6 +95,13 @@ func (a *asking) session(s localclient.Session) {
 	a.facts("waiting", fmt.Sprintf("%d sent and not acknowledged, %d in memory (%s)", s.Unacked, s.Queued, size(int64(s.QueuedBytes))))
 	if s.Behind {
 		a.facts("reads", "the journal from message "+strconv.FormatUint(s.Position, 10))
+	}
+	for _, g := range s.Gaps {
+		count := fmt.Sprintf("%d messages", g.Count)
+		if g.Count == 0 {
+			count = fmt.Sprintf("at most %d messages", g.To-g.From+1)
+		}
+		a.facts("lost", fmt.Sprintf("%s, journal numbers %d to %d, %s: %s", count, g.From, g.To, g.At.Local().Format("2006-01-02 15:04:05"), g.Why))
 	}
 	for _, f := range s.Subscriptions {
 		a.facts("subscription", fmt.Sprintf("%s at QoS %d", f.Filter, f.QoS))

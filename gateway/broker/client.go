@@ -53,6 +53,7 @@ type client struct {
 	pos     uint64 // journal number
 	skip    uint64 // numbers below it have been read already
 	seen    uint64 // end of the last run left to the journal
+	waits   waits  // what has been left to the journal and not been read
 	filling bool
 	reader  *journal.Reader
 	left    *mqtt.Run // read and not sent to its end
@@ -60,6 +61,12 @@ type client struct {
 	asked   bool      // a cursor has been asked for
 	cursor  *journal.Cursor
 	pinned  uint64 // where the cursor is pinned, 0 when it floats
+
+	gaps     []session.Gap // what it does not get any more, oldest first; never changed in place
+	shedding bool          // it is being brought back to its quota
+	shedTo   uint64        // where that ended last
+	shedPos  uint64        // and what pos was then
+	held     uint64        // the cursor may not pass it: a gap is being written, 0: it may
 
 	in2mu sync.Mutex
 	in2   map[uint16]inState // QoS 2 received and not yet released
@@ -94,7 +101,7 @@ func (s *client) enqueue(v, came *mqtt.Run, first uint64, ob *Outbox) {
 			k = int(s.skip - first)
 		}
 		if s.behind {
-			s.leave(first+uint64(k), first+uint64(n))
+			s.leave(first+uint64(k), first+uint64(n), lengthOf(v, k, n))
 			return
 		}
 	}
@@ -111,7 +118,7 @@ func (s *client) enqueue(v, came *mqtt.Run, first uint64, ob *Outbox) {
 	if k < n {
 		switch over := s.queue.size()+len(v.Buf)-int(v.Frames[k].Start) > s.b.cfg.SessionMemory; {
 		case over && first != 0 && s.cursor != nil:
-			s.leave(first+uint64(k), first+uint64(n))
+			s.leave(first+uint64(k), first+uint64(n), lengthOf(v, k, n))
 		case over:
 			s.remember(v, came, k, first)
 		default:
@@ -124,8 +131,9 @@ func (s *client) enqueue(v, came *mqtt.Run, first uint64, ob *Outbox) {
 	s.settle()
 }
 
-// leave notes that messages from first to end, exclusively, are left to the journal.
-func (s *client) leave(first, end uint64) {
+// leave notes that messages from first to end, exclusively, are left to the journal, and how
+// many bytes they have.
+func (s *client) leave(first, end uint64, bytes int) {
 	if !s.behind {
 		s.behind = true
 		s.b.stats.behind.Add(1)
@@ -135,6 +143,8 @@ func (s *client) leave(first, end uint64) {
 		s.settle()
 	}
 	s.seen = end
+	s.waits.add(int(end-first), bytes)
+	s.bound()
 }
 
 // remember keeps in memory what is not in the journal although it should be: it was
@@ -192,6 +202,7 @@ func (s *client) low() uint64 {
 	if s.pending {
 		min(s.pos)
 	}
+	min(s.held)
 	for _, o := range s.out2 {
 		if o.state == session.Sent {
 			min(o.seq)

@@ -73,7 +73,7 @@ func (s *client) fillSome(ob *Outbox) bool {
 // caughtUp ends being behind.
 func (s *client) caughtUp(c *Conn, ob *Outbox) {
 	s.behind, s.pending = false, false
-	s.reader, s.left = nil, nil
+	s.reader, s.left, s.waits = nil, nil, waits{}
 	s.b.stats.behind.Add(-1)
 	s.pump(c, ob)
 	s.settle()
@@ -92,7 +92,7 @@ func (s *client) readSome(c *Conn, ob *Outbox) bool {
 		var gap *journal.GapError
 		switch {
 		case errors.As(err, &gap):
-			s.b.stats.gaps.Add(1)
+			s.missed(s.pos, gap)
 			s.advance(max(s.pos, gap.To+1))
 			return true
 		case err != nil:
@@ -133,9 +133,11 @@ func (s *client) advance(pos uint64) {
 func (s *client) sendLeft(c *Conn, ob *Outbox) bool {
 	run, first := s.left, s.leftAt
 	n := len(run.Frames)
-	k := 0
-	if s.pos > first {
-		k = int(min(s.pos-first, uint64(n)))
+	at, until := s.beyond(max(s.pos, first))
+	k := int(min(at-first, uint64(n)))
+	stop := n // where a gap begins
+	if until != 0 && until < first+uint64(n) {
+		stop = int(until - first)
 	}
 	var g *grant
 	if k < n {
@@ -156,9 +158,10 @@ func (s *client) sendLeft(c *Conn, ob *Outbox) bool {
 	f := newFan(run, wait)
 	defer f.free()
 	v := f.as(s.v5, min(run.QoS, g.qos), run.Retain && g.rap, g.ids)
-	for k < n && s.room() > 0 {
+	from := k
+	for k < stop && s.room() > 0 {
 		m := k // the stretch of messages that have not expired
-		for m < n && !expired(run, m, wait) {
+		for m < stop && !expired(run, m, wait) {
 			m++
 		}
 		switch {
@@ -179,6 +182,7 @@ func (s *client) sendLeft(c *Conn, ob *Outbox) bool {
 			}
 			sent := s.sendRun(c, &part, k, first, ob)
 			if k += sent; sent == 0 {
+				s.waits.less(run, from, k)
 				s.advance(first + uint64(k))
 				return false // the output is full; roomAgain wakes us
 			}
@@ -187,6 +191,7 @@ func (s *client) sendLeft(c *Conn, ob *Outbox) bool {
 	if k == n {
 		s.left = nil
 	}
+	s.waits.less(run, from, k)
 	s.advance(first + uint64(k))
 	return true
 }

@@ -91,6 +91,7 @@ func (b *Broker) join(s *client, x *session.Sub) {
 	if g.cursor == nil && g.hasPersistent() {
 		if cur, ok := b.jr.Cursor(groupCursor(g.name)); ok {
 			g.cursor, g.pinned = cur, cur.Pos()
+			cur.SetMaxLag(int64(b.cfg.SessionBytes))
 			if b.restoring {
 				g.behind, g.pending, g.pos = true, true, cur.Pos()
 			}

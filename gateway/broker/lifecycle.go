@@ -51,6 +51,14 @@ func (b *Broker) restore() error {
 	if err != nil {
 		return err
 	}
+	err = session.Gaps(b.db, func(id string, gaps []session.Gap) {
+		if s := b.sessions[id]; s != nil {
+			s.gaps = gaps
+		}
+	})
+	if err != nil { // what is pending is read nonetheless
+		b.log.Error("what sessions have lost is not known", "err", err)
+	}
 	if err := b.findPending(scan, from); err != nil {
 		return err
 	}
@@ -65,12 +73,13 @@ func (b *Broker) restore() error {
 }
 
 // findPending looks once through the journal's tail for what touches sessions, so that
-// those that nothing waits for do not hold it up.
+// those that nothing waits for do not hold it up. With a quota it counts what waits for each.
 func (b *Broker) findPending(away []*client, from uint64) error {
 	open := map[*client]bool{}
 	for _, s := range away {
 		open[s] = true
 	}
+	found := map[*client]bool{}
 	queues := map[*group]bool{}
 	for _, g := range b.groups {
 		if g.behind {
@@ -106,10 +115,18 @@ func (b *Broker) findPending(away []*client, from uint64) error {
 			if !open[s] || end <= s.pos {
 				continue
 			}
-			if s.grantOf(run, first) != nil {
-				s.pos = max(s.pos, first)
-				delete(open, s)
+			at, _ := s.beyond(max(s.pos, first))
+			if at >= end || s.grantOf(run, first) == nil {
+				continue
 			}
+			if !found[s] {
+				s.pos, found[s] = at, true
+			}
+			if !b.cfg.hasQuota() {
+				delete(open, s)
+				continue
+			}
+			s.waits.restored(run, int(at-first), len(run.Frames), b.cfg.window())
 		}
 	}
 	for _, g := range b.groups {
@@ -119,11 +136,12 @@ func (b *Broker) findPending(away []*client, from uint64) error {
 		g.settle()
 	}
 	for _, s := range away {
-		if open[s] {
+		if !found[s] {
 			s.pending, s.pos = false, 0
 		}
 		s.mu.Lock()
 		s.settle()
+		s.bound()
 		s.mu.Unlock()
 	}
 	return nil
@@ -204,7 +222,7 @@ func (s *client) detach(c *Conn) bool {
 		if seq := s.queue.low(); seq != 0 && (!s.pending || seq < s.pos) {
 			s.pos, s.pending = seq, true
 		}
-		s.queue.dropJournalled()
+		s.waits.add(s.queue.dropJournalled())
 		if !s.behind {
 			s.behind = true
 			s.b.stats.behind.Add(1)

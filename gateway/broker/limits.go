@@ -59,6 +59,8 @@ type Config struct {
 	ClientBuffer      int           // bytes waiting to be written to one client before QoS 0 is dropped; zero: 1 MiB
 	TotalBuffer       int           // the same, all clients together; zero: 64 MiB
 	SessionMemory     int           // bytes of QoS 1 and 2 queued in memory for one session before it reads from the journal; zero: 1 MiB
+	SessionMessages   int           // messages of QoS 1 and 2 waiting in the journal for one session before the oldest go, ledger; zero: no bound but the journal's
+	SessionBytes      int           // the same in bytes; for a shared subscription in whole segments of the journal
 	Uncommitted       int           // bytes of one client's messages waiting for the disk before it is not read any more; zero: 1 MiB
 	SysInterval       time.Duration // how often what changed below $SYS/broker is told; 0: there are no such topics
 	StallTimeout      time.Duration // how long a client may take no byte of what waits for it; zero: 10 min
@@ -106,6 +108,7 @@ func (c *Config) Validate() []error {
 		{"broker.connections", c.Connections, 1 << 20}, {"broker.unconnected", c.Unconnected, 1 << 20},
 		{"broker.client_buffer", c.ClientBuffer, 1 << 30}, {"broker.total_buffer", c.TotalBuffer, 1 << 40},
 		{"broker.session_memory", c.SessionMemory, 1 << 30}, {"broker.uncommitted", c.Uncommitted, 1 << 30},
+		{"broker.session_messages", c.SessionMessages, 1 << 40}, {"broker.session_bytes", c.SessionBytes, 1 << 40},
 	} {
 		if f.val < 0 || f.val > f.max {
 			errs = append(errs, fmt.Errorf("%s: %d is not between 0 and %d", f.name, f.val, f.max))

@@ -26,6 +26,7 @@ type SessionInfo struct {
 	Position      uint64 // journal number of the oldest message pending, 0: none
 	OutputBytes   int    // waiting for the socket
 	KeepAlive     time.Duration
+	Gaps          []session.Gap // what it did not get, the newest last
 }
 
 // Sessions lists all sessions by client id.
@@ -57,7 +58,7 @@ func (s *client) describe() SessionInfo {
 	s.mu.Lock()
 	in := SessionInfo{ClientID: s.id, V5: s.v5, Persistent: s.persistent, Since: s.rec.Gone, Expiry: time.Duration(s.rec.Expiry) * time.Second,
 		ExpiresNever: s.rec.Expiry == session.Never, Subscriptions: s.rec.Subs, Unacked: s.win.len() + len(s.out2) - s.done2,
-		Queued: len(s.queue.items) - s.queue.at, QueuedBytes: s.queue.size(), Behind: s.behind && s.pending, Position: s.low()}
+		Queued: len(s.queue.items) - s.queue.at, QueuedBytes: s.queue.size(), Behind: s.behind && s.pending, Position: s.low(), Gaps: s.gaps}
 	c := s.conn.Load()
 	s.mu.Unlock()
 	if p := s.who(); p != nil {

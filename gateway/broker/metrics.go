@@ -11,7 +11,7 @@ type stats struct {
 	received, sent                       atomic.Int64 // PUBLISHes
 	packetsIn, answers                   atomic.Int64 // packets of any kind; those sent but PUBLISH
 	bytesIn, bytesOut, sockets           atomic.Int64
-	droppedQoS0, tooLarge, expired       atomic.Int64
+	droppedQoS0, tooLarge, expired, shed atomic.Int64
 	refused, held, gaps, cutOff, wills   atomic.Int64
 	connects, connectRefused, turnedAway atomic.Int64
 	sessionsExpired                      atomic.Int64
@@ -22,7 +22,7 @@ type stats struct {
 func (st *stats) packets() int64 { return st.sent.Load() + st.answers.Load() }
 
 // dropped gives how many messages clients did not get that were there to be had.
-func (st *stats) dropped() int64 { return st.droppedQoS0.Load() + st.tooLarge.Load() }
+func (st *stats) dropped() int64 { return st.droppedQoS0.Load() + st.tooLarge.Load() + st.shed.Load() }
 
 // came counts a client that is there now.
 func (st *stats) came() {
@@ -47,9 +47,10 @@ func (b *Broker) Metrics(m *metrics.Set) {
 	count("dropped_total", dropped, &st.droppedQoS0, "reason", "slow client")
 	count("dropped_total", dropped, &st.tooLarge, "reason", "too large for the client")
 	count("dropped_total", dropped, &st.expired, "reason", "expired")
+	count("dropped_total", dropped, &st.shed, "reason", "session quota")
 	count("refused_total", "PUBLISHes that were not accepted from clients.", &st.refused)
 	count("held_total", "Times a client was not read from because too much of it was waiting.", &st.held)
-	count("session_gaps_total", "Gaps in the journal that a session met.", &st.gaps)
+	count("session_gaps_total", "Times a session did not get what it was to get: its quota, or the journal's.", &st.gaps)
 	count("cut_off_total", "Clients disconnected because they did not keep up.", &st.cutOff)
 	count("wills_total", "Wills published.", &st.wills)
 	count("connects_total", "Clients let in.", &st.connects)

@@ -213,10 +213,13 @@ func (q *backlog) low() uint64 {
 	return 0
 }
 
-// dropJournalled takes out what can be read from the journal again.
-func (q *backlog) dropJournalled() {
+// dropJournalled takes out what can be read from the journal again, and says how much that is.
+func (q *backlog) dropJournalled() (msgs, bytes int) {
 	var left backlog
 	for i := q.at; i < len(q.items); i++ {
+		if q.items[i].seq != 0 {
+			msgs, bytes = msgs+1, bytes+len(q.frame(i))
+		}
 		if it := q.items[i]; it.seq == 0 {
 			f := q.frame(i)
 			it.id += uint32(len(left.buf)) - it.start
@@ -226,4 +229,5 @@ func (q *backlog) dropJournalled() {
 		}
 	}
 	*q = left
+	return msgs, bytes
 }

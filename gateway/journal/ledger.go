@@ -69,6 +69,46 @@ func (j *Journal) Lose(u *store.Unit, l Loss) {
 	})
 }
 
+// LoseOn is Lose for what continues the newest entry of the same name and reason, ending before l begins: the two become
+// one, dated by the first. If there is none within the last hour it is Lose. One call for a name at a time.
+func (j *Journal) LoseOn(u *store.Unit, l Loss) {
+	if l.At.IsZero() {
+		l.At = j.clk.Now()
+	}
+	l.count()
+	find := func(ok func(p *Loss, key uint64) bool) int {
+		for i := len(j.losses) - 1; i >= 0; i-- {
+			if ok(&j.losses[i], j.lossKeys[i]) {
+				return i
+			}
+		}
+		return -1
+	}
+	j.mu.Lock()
+	i := find(func(p *Loss, _ uint64) bool { return p.Name == l.Name })
+	if i < 0 || j.losses[i].Why != l.Why || j.losses[i].To >= l.From || l.At.Sub(j.losses[i].At) >= time.Hour {
+		j.mu.Unlock()
+		j.Lose(u, l)
+		return
+	}
+	key, joined := j.lossKeys[i], j.losses[i]
+	j.mu.Unlock()
+	joined.To, joined.Count = l.To, joined.Count+l.Count
+	u.Put(lossKey(key), joined.encode())
+	u.Then(func(_ uint64, err error) {
+		if err != nil {
+			return
+		}
+		j.mu.Lock()
+		if i := find(func(_ *Loss, k uint64) bool { return k == key }); i >= 0 {
+			j.losses[i] = joined
+		}
+		j.mu.Unlock()
+		j.lost.Add(l.Count)
+		j.tellLoss(&l)
+	})
+}
+
 func (l *Loss) encode() []byte {
 	b, err := json.Marshal(l)
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 type GapError struct {
 	From, To uint64
 	Why      string
+	Unwanted bool // every cursor had passed them
 }
 
 func (e *GapError) Error() string {
@@ -72,7 +73,7 @@ func (j *Journal) gap(h *store.HoleError) *GapError {
 	floor := j.floor
 	j.mu.Unlock()
 	if h.Err == nil && h.To < floor {
-		g.Why = "no cursor wanted them any more"
+		g.Why, g.Unwanted = "no cursor wanted them any more", true
 		return g
 	}
 	g.Why = "unknown"

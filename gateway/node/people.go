@@ -126,6 +126,10 @@ func (n *Node) sessions() []localclient.Session {
 		for _, f := range s.Subscriptions {
 			v.Subscriptions = append(v.Subscriptions, localclient.Subscription{Filter: f.Filter, QoS: f.QoS})
 		}
+		for _, g := range s.Gaps {
+			v.Lost += g.Count
+			v.Gaps = append(v.Gaps, localclient.Gap{From: g.From, To: g.To, Count: g.Count, At: g.At, Why: g.Why})
+		}
 		out = append(out, v)
 	}
 	return out

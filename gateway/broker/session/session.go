@@ -13,6 +13,7 @@
 //	sess/i/<id>\0<packet id>  QoS 2 message received and not yet released: empty
 //	sess/o/<id>\0<number>     QoS 2 message being sent: packet id, state
 //	sess/w/<id>               the will: Will
+//	sess/g/<id>               what it does not get any more: a list of Gap
 //	ret/<topic>               retained message: Retained
 package session
 
@@ -31,6 +32,7 @@ const (
 	keyIn     = store.KeySession + "i/"
 	keyOut    = store.KeySession + "o/"
 	keyWill   = store.KeySession + "w/"
+	keyGaps   = store.KeySession + "g/"
 )
 
 // Never is a session expiry that never comes (MQTT 5, 3.1.2.11.2).
@@ -83,6 +85,7 @@ func Save(u *store.Unit, r *Record) error {
 // the caller knows of its QoS 2 exchanges.
 func Delete(u *store.Unit, id string, m Marks) {
 	u.Del(keyRecord + id)
+	u.Del(keyGaps + id)
 	for _, pid := range m.In {
 		DelIn(u, id, pid)
 	}

@@ -30,6 +30,18 @@ type Session struct {
 	QueuedBytes int    `json:"queued_bytes"`
 	Behind      bool   `json:"behind"`             // reads from the journal
 	Position    uint64 `json:"position,omitempty"` // journal number of the oldest message pending
+
+	Lost uint64 `json:"lost,omitempty"` // messages it did not get, as far as they were counted
+	Gaps []Gap  `json:"gaps,omitempty"` // which those were, the newest last
+}
+
+// Gap is messages that a session does not get any more.
+type Gap struct {
+	From  uint64    `json:"from"` // numbers in the journal
+	To    uint64    `json:"to"`
+	Count uint64    `json:"count,omitempty"` // messages of the session among them; 0: not known
+	At    time.Time `json:"at"`
+	Why   string    `json:"why"`
 }
 
 // Subscription is one filter of a session.
