@@ -107,6 +107,9 @@ func listen(ctx context.Context, open Open, baud int, d time.Duration) (*Found, 
 			return nil, err
 		}
 		heard = append(heard, buf[:n]...)
+		if !bytes.ContainsAny(buf[:n], "\r\n") {
+			continue // no line has ended
+		}
 		if f := classify(heard); f != nil && f.Protocol != "bytes" && f.Protocol != "text" {
 			f.Baud, f.Parity = baud, "none"
 			return f, nil

@@ -88,7 +88,7 @@ func (l line) Read(ctx context.Context, b []byte) (int, time.Time, error) {
 		<-ctx.Done()
 		return 0, time.Time{}, ctx.Err()
 	}
-	return copy(b, l), time.Now(), nil
+	return copy(b, strings.Repeat(string(l), len(b)/len(l)+1)), time.Now(), nil
 }
 func (line) Write(context.Context, []byte) error { return nil }
 func (line) Discard() error                      { return nil }
