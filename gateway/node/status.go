@@ -16,7 +16,7 @@ func (n *Node) status() localclient.Status {
 	j, st := n.journal.Stats(), n.store.Stats()
 	s := localclient.Status{Version: n.Version, Dev: n.cfg.Dev, Data: n.cfg.Data, ARN: n.registry.Base(), Region: n.cfg.Account.Region, Vault: n.identity.Vault(), Listeners: n.ports.Addrs(), Clients: n.broker.Clients(),
 		Journal: localclient.Journal{Next: j.Next, Bytes: j.Bytes, Losses: uint64(j.Ledger), Cursors: []localclient.Cursor{}},
-		Store:   localclient.Store{Bytes: st.SegmentBytes, Full: st.Full != ""}}
+		Store:   localclient.Store{Bytes: n.store.DiskBytes(), Full: st.Full != ""}}
 	for _, c := range j.Cursors {
 		s.Journal.Cursors = append(s.Journal.Cursors, localclient.Cursor{Name: c.Name, Next: c.Pos, Lag: c.Lag})
 	}

@@ -3,7 +3,9 @@ package store
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"syscall"
 )
 
@@ -14,6 +16,22 @@ func freeBytes(path string) (int64, error) {
 		return 0, fmt.Errorf("free space of %s: %w", path, err)
 	}
 	return int64(st.Bavail) * st.Bsize, nil
+}
+
+// DiskBytes gives what the store takes up on its disk, in bytes: log, database and ballast. Holes in files are no
+// part of it.
+func (s *Store) DiskBytes() int64 {
+	var n int64
+	filepath.WalkDir(s.cfg.Dir, func(_ string, e fs.DirEntry, err error) error { //nolint:errcheck // files go while we look: the rest counts
+		if err != nil || e.IsDir() {
+			return nil
+		}
+		if info, err := e.Info(); err == nil {
+			n += info.Sys().(*syscall.Stat_t).Blocks * 512 // stat(2): in units of 512 bytes, whatever the file system's are
+		}
+		return nil
+	})
+	return n
 }
 
 // clearBallast gives up the ballast file when the disk is nearly full, so that the database can be opened and then
@@ -60,7 +78,7 @@ func lockDir(name string) (*os.File, error) {
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		f.Close()
 		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, fmt.Errorf("another gateway is using this data folder (%s is locked)", name)
+			return nil, fmt.Errorf("another gateway is using this data folder (%s is locked): stop it, or choose another folder with --data", name)
 		}
 		return nil, err
 	}

@@ -2,6 +2,8 @@ package store_test
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -250,5 +252,20 @@ func TestLocksInAnyOrderNeitherLoseUpdatesNorDeadlock(t *testing.T) {
 	}
 	if want := 8 * rounds * 2; total != want {
 		t.Errorf("%d updates kept, want %d", total, want)
+	}
+}
+
+func TestWhatTheStoreTakesUpIsCounted(t *testing.T) {
+	cfg := small(t.TempDir())
+	s := start(t, cfg)
+	before := s.DiskBytes()
+	if least := int64(cfg.LogFiles) * cfg.LogFileSize; before < least {
+		t.Errorf("%d bytes, but the log alone has %d", before, least)
+	}
+	if err := os.WriteFile(filepath.Join(cfg.Dir, "more"), make([]byte, 1<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.DiskBytes() - before; got < 1<<20 {
+		t.Errorf("another MiB is %d bytes", got)
 	}
 }

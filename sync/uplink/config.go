@@ -56,7 +56,7 @@ type Route struct {
 
 // DefaultConfig gives the values of what is not given, for an upstream without a name.
 func DefaultConfig() Config {
-	return Config{Window: 64, KeepAlive: 30 * time.Second, AckTimeout: 30 * time.Second, BackoffMin: time.Second, BackoffMax: time.Minute}
+	return Config{Window: 64, KeepAlive: 30 * time.Second, AckTimeout: 30 * time.Second, BackoffMin: time.Second, BackoffMax: 30 * time.Second}
 }
 
 // WithDefaults fills in what is zero.

@@ -73,7 +73,7 @@ type Cursor struct {
 
 // Store says what the disk holds.
 type Store struct {
-	Bytes int64 `json:"bytes"`      // of the store
+	Bytes int64 `json:"bytes"`      // that the store takes up: log, database, ballast
 	Free  int64 `json:"free_bytes"` // on its disk
 	Full  bool  `json:"full"`       // new work is refused
 }
