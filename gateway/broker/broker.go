@@ -93,6 +93,8 @@ type Broker struct {
 	now       atomic.Int64 // second, as of the last sweep
 	authGen   atomic.Uint64
 	backlog   atomic.Int64 // bytes waiting in outputs, roughly
+	queued    atomic.Int64 // bytes queued in memory for sessions, roughly
+	partial   atomic.Int64 // bytes of read buffers that hold the beginning of a packet
 	closing   atomic.Bool
 	stats     stats
 	sys       *sys
@@ -109,6 +111,7 @@ type Broker struct {
 	groups      map[string]*group
 	conns       map[*Conn]struct{}
 	unconnected int
+	admitting   admitting
 	wills       map[string]*session.Will
 }
 
@@ -164,7 +167,8 @@ func (b *Broker) Run(ctx context.Context, ready func()) error {
 	}
 }
 
-// Serve takes over t and returns at once. Beyond the bounds of connections t is closed.
+// Serve takes over t and returns at once. Beyond the bound of connections before CONNECT t is
+// closed.
 func (b *Broker) Serve(t *Transport, via Via) {
 	if via.Remote == nil {
 		via.Remote = t.nc.RemoteAddr()
@@ -174,31 +178,14 @@ func (b *Broker) Serve(t *Transport, via Via) {
 	b.stats.sockets.Add(1)
 	c.keep.Store(int64(b.cfg.ConnectTimeout))
 	c.last.Store(b.clk.Now().Unix())
-	b.mu.Lock()
-	switch {
-	case b.closing.Load(), b.cfg.Connections > 0 && len(b.conns) >= b.cfg.Connections, b.unconnected >= b.cfg.Unconnected:
-		b.mu.Unlock()
+	if !b.admit(c) {
 		b.stats.turnedAway.Add(1)
 		t.Close()
 		return
 	}
-	b.conns[c] = struct{}{}
-	b.unconnected++
-	b.wg.Add(1)
-	b.mu.Unlock()
 	c.in.connecting = true
 	t.own()
 	go c.loop()
-}
-
-// connecting notes that c has sent its CONNECT.
-func (b *Broker) connecting(c *Conn) {
-	if c.in.connecting {
-		c.in.connecting = false
-		b.mu.Lock()
-		b.unconnected--
-		b.mu.Unlock()
-	}
 }
 
 func (b *Broker) connections() []*Conn {

@@ -37,6 +37,7 @@ type client struct {
 	limit     int // unacknowledged messages the client takes at once
 	win       window
 	queue     backlog
+	counted   int             // bytes of it in the broker's total
 	resend    uint64          // next place in the window to be sent again
 	resendEnd uint64          // and where that ends
 	ret       []retainedEntry // retained messages still to be sent
@@ -116,13 +117,14 @@ func (s *client) enqueue(v, came *mqtt.Run, first uint64, ob *Outbox) {
 		k += s.sendRun(c, v, k, first, ob)
 	}
 	if k < n {
-		switch over := s.queue.size()+len(v.Buf)-int(v.Frames[k].Start) > s.b.cfg.SessionMemory; {
+		switch over := s.queue.size()+len(v.Buf)-int(v.Frames[k].Start) > s.b.queueRoom(); {
 		case over && first != 0 && s.cursor != nil:
 			s.leave(first+uint64(k), first+uint64(n), lengthOf(v, k, n))
 		case over:
 			s.remember(v, came, k, first)
 		default:
 			s.queue.add(v, came, k, first, 0)
+			s.countQueue()
 		}
 		if v.QoS == 2 || s.behind {
 			s.pump(c, ob)
@@ -156,9 +158,10 @@ func (s *client) remember(v, came *mqtt.Run, k int, first uint64) {
 		after = s.seen
 	}
 	s.queue.add(v, came, k, first, after)
+	s.countQueue()
 	size := s.queue.size()
 	c := s.conn.Load()
-	if size > s.b.cfg.SessionMemory && !s.asked && s.cursor == nil {
+	if size > s.b.queueRoom() && !s.asked && s.cursor == nil {
 		s.asked = true
 		s.b.wg.Add(1)
 		go s.askCursor()
@@ -384,6 +387,7 @@ func (s *client) pump(c *Conn, ob *Outbox) {
 	if q.empty() {
 		return
 	}
+	defer s.countQueue()
 	now := s.b.clk.Now().UnixMilli()
 	for !q.empty() && s.room() > 0 {
 		it := &q.items[q.at]
@@ -395,6 +399,9 @@ func (s *client) pump(c *Conn, ob *Outbox) {
 			s.b.stats.expired.Add(1)
 			s.settle()
 			continue
+		}
+		if it.qos == 2 && c.clogged() {
+			return
 		}
 		if it.qos == 2 {
 			s.start2(q.fresh(q.at, s.v5, now), it.id-it.start, it.seq)

@@ -51,7 +51,8 @@ type Conn struct {
 	out output
 
 	keep    atomic.Int64 // nanoseconds without a packet that are allowed, 0: any
-	last    atomic.Int64 // second of the last packet
+	last    atomic.Int64 // second of the last packet, or of progress with one
+	half    atomic.Int64 // second since which the reader waits for the rest of a packet, 0 when it does not
 	kicked  atomic.Pointer[Reason]
 	held    atomic.Bool // the reader waits for room or for the disk
 	refused atomic.Bool // a message was refused that MQTT 3.1.1 has no answer for: nothing more is read
@@ -93,6 +94,8 @@ type input struct {
 
 	connecting bool  // no CONNECT has come yet
 	packets    int64 // taken in and not counted yet
+	held       int64 // bytes that holding has told of
+	whole      bool  // a packet came since
 	aliases    []string
 	rate       *rate
 }
@@ -156,6 +159,7 @@ func (c *Conn) readable(fd uintptr) bool {
 			c.compact()
 			c.freeBuffer(false)
 			if err == syscall.EAGAIN {
+				c.holding()
 				return false
 			}
 			in.err = err
@@ -179,6 +183,7 @@ func (c *Conn) readBlocking() error {
 	c.compact()
 	if w, ok := c.t.nc.(Waiter); ok {
 		c.freeBuffer(false)
+		c.holding()
 		if err := w.Wait(); err != nil {
 			return err
 		}
@@ -195,7 +200,9 @@ func (c *Conn) readBlocking() error {
 func (c *Conn) arrived(n int) {
 	c.in.w += n
 	c.in.at = c.b.clk.Now()
-	c.last.Store(c.b.now.Load())
+	if n >= minProgress && !c.in.connecting {
+		c.last.Store(c.b.now.Load())
+	}
 	c.b.stats.bytesIn.Add(int64(n))
 }
 
@@ -232,6 +239,9 @@ func (c *Conn) freeBuffer(force bool) {
 	}
 	in.desk, in.rb, in.r, in.w = nil, nil, 0, 0
 	c.b.desks.Put(d)
+	if force {
+		c.holding()
+	}
 }
 
 // endBatch flushes what the batch caused, before the goroutine may park.
@@ -251,7 +261,7 @@ func (c *Conn) mustHold() bool {
 func (c *Conn) overfull() bool {
 	c.out.mu.Lock()
 	defer c.out.mu.Unlock()
-	return len(c.out.buf)+c.out.queued > 2*c.b.cfg.ClientBuffer
+	return len(c.out.buf)+c.out.queued > 2*c.b.outputRoom()
 }
 
 // hold waits until mustHold is over; false means that the connection ended.
@@ -266,7 +276,7 @@ func (c *Conn) hold() bool {
 	if o.room == nil {
 		o.room = sync.NewCond(&o.mu)
 	}
-	for !o.closed && (c.refused.Load() || c.uncommitted.Load() > int64(c.b.cfg.Uncommitted) || len(o.buf)+o.queued > c.b.cfg.ClientBuffer) {
+	for !o.closed && (c.refused.Load() || c.uncommitted.Load() > int64(c.b.cfg.Uncommitted) || len(o.buf)+o.queued > c.b.outputRoom()) {
 		o.room.Wait()
 	}
 	c.last.Store(c.b.now.Load())

@@ -97,6 +97,10 @@ func (c *Conn) connect(f []byte) error {
 		return why
 	}
 	c.info.principal, c.principal = p, p.Name()
+	if why := b.crowded(id); why != nil { // not before it is known who it is: others could keep it out
+		c.refuseConnect(pk, why)
+		return why
+	}
 	will, why := c.willOf(pk, id)
 	if why != nil {
 		if why == errUnauthorized {
@@ -188,7 +192,7 @@ func connack3(code byte) byte {
 		return 1
 	case codeBadClientID:
 		return 2
-	case codeUnavailable, codeBusy, codeQuota, codeUnspecified:
+	case codeUnavailable, codeBusy, codeQuota, codeConnectRate, codeUnspecified:
 		return 3
 	case codeBadCredentials:
 		return 4

@@ -168,6 +168,10 @@ func (s *client) sendLeft(c *Conn, ob *Outbox) bool {
 		case m == k:
 			k++
 			s.b.stats.expired.Add(1)
+		case v.QoS == 2 && c.clogged():
+			s.waits.less(run, from, k)
+			s.advance(first + uint64(k))
+			return false // roomAgain wakes us
 		case v.QoS == 2:
 			start, end := v.Frames[k].Start, uint32(len(v.Buf))
 			if k+1 < n {

@@ -289,6 +289,9 @@ func (s *client) take(v *mqtt.Run, seq uint64, h handle, ob *Outbox) bool {
 		if seq != 0 && s.out2[seq] != nil {
 			return true
 		}
+		if c.clogged() {
+			return false
+		}
 		s.start2(v.Buf, v.Frames[0].ID, seq)
 		s.settle()
 		return true

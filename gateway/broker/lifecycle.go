@@ -223,6 +223,7 @@ func (s *client) detach(c *Conn) bool {
 			s.pos, s.pending = seq, true
 		}
 		s.waits.add(s.queue.dropJournalled())
+		s.countQueue()
 		if !s.behind {
 			s.behind = true
 			s.b.stats.behind.Add(1)
@@ -328,6 +329,7 @@ func (b *Broker) forget(s *client) {
 	}
 	subs := s.rec.Subs
 	s.queue, s.win, s.ret, s.out2, s.write2 = backlog{}, window{}, nil, nil, nil
+	s.countQueue()
 	s.mu.Unlock()
 	if was {
 		return
@@ -381,6 +383,7 @@ func (b *Broker) sweep() {
 	for _, s := range gone {
 		b.expire(s, t)
 	}
+	b.relieve(now)
 	b.sys.tick(b, t)
 	b.sendDueWills(t)
 	if now%10 == 0 {

@@ -27,13 +27,16 @@ type Limits struct {
 	Retained         int           // retained messages of the gateway; AWS 5,000
 	PublishRate      int           // PUBLISHes a second from one client; AWS 100, here off
 	ByteRate         int           // bytes a second from one client; AWS 524,288, here off
+
+	ConnectRate       int // clients let in within a second; AWS 500, here off
+	ClientConnectRate int // the same of one client id; AWS 1, here off
 }
 
 // AWSLimits gives AWS IoT Core's own numbers, each of them.
 func AWSLimits() Limits {
 	return Limits{ClientID: 128, TopicBytes: 256, TopicSlashes: 7, Payload: 128 << 10, Filters: 8, Subscriptions: 50, Inbound: 100, Outbound: 100,
 		TopicAliases: 8, UserProperties: 8 << 10, KeepAliveMin: 30 * time.Second, KeepAliveMax: 1200 * time.Second, SessionExpiry: time.Hour,
-		SessionExpiryMax: 7 * 24 * time.Hour, MessageExpiryMax: 604800 * time.Second, Retained: 5000, PublishRate: 100, ByteRate: 512 << 10}
+		SessionExpiryMax: 7 * 24 * time.Hour, MessageExpiryMax: 604800 * time.Second, Retained: 5000, PublishRate: 100, ByteRate: 512 << 10, ConnectRate: 500, ClientConnectRate: 1}
 }
 
 // DefaultLimits gives AWS's numbers without those that would slow a local broker down.
@@ -41,7 +44,7 @@ func DefaultLimits() Limits {
 	l := AWSLimits()
 	l.Inbound, l.Outbound = 1024, 1024
 	l.KeepAliveMin, l.SessionExpiry = 0, 7*24*time.Hour
-	l.PublishRate, l.ByteRate = 0, 0
+	l.PublishRate, l.ByteRate, l.ConnectRate, l.ClientConnectRate = 0, 0, 0, 0
 	return l
 }
 
@@ -53,11 +56,12 @@ type Config struct {
 	QoS2              bool          // serve QoS 2; false gives AWS's answer (0x9B, or the connection is closed)
 	RetainedWildcards bool          // retained messages for filters with wildcards; false gives AWS's answer
 	SubscriptionIDs   bool          // serve subscription identifiers; false gives AWS's answer (0xA1)
-	Connections       int           // at once, all listeners together
+	Connections       int           // clients at once, all listeners together
 	ConnectTimeout    time.Duration // from accept to a whole CONNECT, TLS included; zero: 10 s
-	Unconnected       int           // connections at once that have not sent CONNECT yet; zero: 1,000
+	Unconnected       int           // connections at once that have not sent CONNECT yet, three quarters of them from one network; zero: 1,000
+	InputBuffer       int           // bytes of read buffers that wait for the rest of a packet, all clients together; zero: 64 MiB
 	ClientBuffer      int           // bytes waiting to be written to one client before QoS 0 is dropped; zero: 1 MiB
-	TotalBuffer       int           // the same, all clients together; zero: 64 MiB
+	TotalBuffer       int           // the same, all clients together, before each has to do with less; likewise for SessionMemory; zero: 64 MiB
 	SessionMemory     int           // bytes of QoS 1 and 2 queued in memory for one session before it reads from the journal; zero: 1 MiB
 	SessionMessages   int           // messages of QoS 1 and 2 waiting in the journal for one session before the oldest go, ledger; zero: no bound but the journal's
 	SessionBytes      int           // the same in bytes; for a shared subscription in whole segments of the journal
@@ -87,6 +91,7 @@ func (c Config) filled() Config {
 	set(&c.Unconnected, 1000)
 	set(&c.ClientBuffer, 1<<20)
 	set(&c.TotalBuffer, 64<<20)
+	set(&c.InputBuffer, 64<<20)
 	set(&c.SessionMemory, 1<<20)
 	set(&c.Uncommitted, 1<<20)
 	return c
@@ -105,6 +110,7 @@ func (c *Config) Validate() []error {
 		{"limits.payload", l.Payload, 256 << 20}, {"limits.filters", l.Filters, 1 << 20}, {"limits.subscriptions", l.Subscriptions, 1 << 20},
 		{"limits.inbound", l.Inbound, 65535}, {"limits.outbound", l.Outbound, maxWindow}, {"limits.topic_aliases", l.TopicAliases, 65535},
 		{"limits.retained", l.Retained, 1 << 30}, {"limits.publish_rate", l.PublishRate, 1 << 30}, {"limits.byte_rate", l.ByteRate, 1 << 40},
+		{"limits.connect_rate", l.ConnectRate, 1 << 30}, {"limits.client_connect_rate", l.ClientConnectRate, 1 << 30}, {"broker.input_buffer", c.InputBuffer, 1 << 40},
 		{"broker.connections", c.Connections, 1 << 20}, {"broker.unconnected", c.Unconnected, 1 << 20},
 		{"broker.client_buffer", c.ClientBuffer, 1 << 30}, {"broker.total_buffer", c.TotalBuffer, 1 << 40},
 		{"broker.session_memory", c.SessionMemory, 1 << 30}, {"broker.uncommitted", c.Uncommitted, 1 << 30},

@@ -14,6 +14,7 @@ type stats struct {
 	droppedQoS0, tooLarge, expired, shed atomic.Int64
 	refused, held, gaps, cutOff, wills   atomic.Int64
 	connects, connectRefused, turnedAway atomic.Int64
+	halfSent                             atomic.Int64
 	sessionsExpired                      atomic.Int64
 	behind, online, onlineMost           atomic.Int64 // gauges
 }
@@ -55,7 +56,8 @@ func (b *Broker) Metrics(m *metrics.Set) {
 	count("wills_total", "Wills published.", &st.wills)
 	count("connects_total", "Clients let in.", &st.connects)
 	count("connects_refused_total", "Clients not let in.", &st.connectRefused)
-	count("turned_away_total", "Connections closed at once, because there are too many.", &st.turnedAway)
+	count("half_sent_total", "Clients disconnected because read buffers with half a packet were too many.", &st.halfSent)
+	count("turned_away_total", "Connections closed at once, because too many have not sent CONNECT.", &st.turnedAway)
 	count("sessions_expired_total", "Sessions that ended while their client was away.", &st.sessionsExpired)
 	gauge := func(name, help string, read func() int) {
 		m.Gauge("tidegate_broker_"+name, help, func() float64 { return float64(read()) })
@@ -66,5 +68,7 @@ func (b *Broker) Metrics(m *metrics.Set) {
 	gauge("sessions_behind", "Sessions that have to read from the journal, or are away.", func() int { return int(st.behind.Load()) })
 	gauge("retained", "Retained messages.", b.retained.len)
 	gauge("subscriptions", "Subscriptions.", func() int { b.table.mu.RLock(); defer b.table.mu.RUnlock(); return b.table.subs.Len() })
+	gauge("input_bytes", "Bytes of read buffers that wait for the rest of a packet.", func() int { return int(b.partial.Load()) })
+	gauge("queue_bytes", "Bytes queued in memory for sessions whose window is full.", func() int { return int(b.queued.Load()) })
 	gauge("output_bytes", "Bytes waiting to be written to clients that are slow.", func() int { return int(b.backlog.Load()) })
 }

@@ -72,6 +72,7 @@ type output struct {
 	queued  int // bytes the writer has taken out of buf
 	counted int // bytes of ours in the broker's total
 	dirty   bool
+	denied  bool // somebody was told that it is full, and wants to know when it is not
 	writing bool
 	closing bool // shut was called
 	closed  bool
@@ -118,16 +119,33 @@ func (c *Conn) unlockOut(ob *Outbox) {
 // full says whether the client has so much waiting that no more should be added. The
 // caller holds out.mu.
 func (c *Conn) full() bool {
-	n := len(c.out.buf) + c.out.queued
-	return n > c.b.cfg.ClientBuffer || n > 64<<10 && c.b.backlog.Load() > int64(c.b.cfg.TotalBuffer)
+	if len(c.out.buf)+c.out.queued > c.b.outputRoom() {
+		c.out.denied = true
+		return true
+	}
+	return false
 }
+
+// outputRoom gives how many bytes may wait for one client: less when much waits for all.
+func (b *Broker) outputRoom() int {
+	n, total := b.backlog.Load(), int64(b.cfg.TotalBuffer)
+	switch {
+	case n <= total:
+		return b.cfg.ClientBuffer
+	case n <= 2*total:
+		return min(b.cfg.ClientBuffer, 64<<10)
+	}
+	return min(b.cfg.ClientBuffer, countStep)
+}
+
+// countStep is how exactly the total is known.
+const countStep = 16 << 10
 
 // count keeps the broker's total up to date, in steps so that the common case is one
 // comparison. The caller holds out.mu.
 func (c *Conn) count() {
-	const step = 64 << 10
 	n := len(c.out.buf) + c.out.queued
-	if d := n - c.out.counted; d >= step || d <= -step || n == 0 && c.out.counted != 0 {
+	if d := n - c.out.counted; d >= countStep || d <= -countStep || n == 0 && c.out.counted != 0 {
 		c.b.backlog.Add(int64(d))
 		c.out.counted = n
 	}
@@ -180,13 +198,11 @@ func (c *Conn) offer(v *mqtt.Run, ob *Outbox) {
 // goroutine that lives until the backlog is gone.
 func (c *Conn) flush() {
 	o := &c.out
-	large := false
 	o.mu.Lock()
 	o.dirty = false
 	for !o.writing && !o.closed && (len(o.buf) > 0 || c.t.wire != nil && c.t.wire.pending()) {
 		b := o.buf
 		o.buf, o.writing, o.queued = nil, true, len(b)
-		large = large || len(b) > c.b.cfg.ClientBuffer/2
 		o.mu.Unlock()
 		b, err := c.seal(b)
 		n := 0
@@ -221,8 +237,10 @@ func (c *Conn) flush() {
 	if o.closing && !o.writing {
 		c.hangUp()
 	}
+	denied := o.denied && !o.writing
+	o.denied = o.denied && o.writing
 	o.mu.Unlock()
-	if large { // somebody may have been refused for want of room
+	if denied {
 		c.roomAgain()
 	}
 }

@@ -344,6 +344,9 @@ func (s *client) send2(c *Conn, o *outgoing, ob *Outbox) bool {
 		s.finish2(o)
 	} else {
 		s.b.stats.sent.Add(1)
+		if o.seq != 0 { // the journal has it, should it be wanted again
+			o.frame = nil
+		}
 	}
 	return true
 }

@@ -56,6 +56,25 @@ func lengthOf(run *mqtt.Run, k, n int) int {
 	return end - int(run.Frames[k].Start)
 }
 
+// queueRoom gives how many bytes may be queued in memory for one session: less when much is
+// queued for all.
+func (b *Broker) queueRoom() int {
+	if b.queued.Load() > int64(b.cfg.TotalBuffer) {
+		return min(b.cfg.SessionMemory, countStep)
+	}
+	return b.cfg.SessionMemory
+}
+
+// countQueue keeps the broker's total of what is queued in memory up to date, in steps. The caller
+// holds mu.
+func (s *client) countQueue() {
+	n := s.queue.size()
+	if d := n - s.counted; d >= countStep || d <= -countStep || n == 0 && d != 0 {
+		s.b.queued.Add(int64(d))
+		s.counted = n
+	}
+}
+
 // hasQuota says whether sessions have one.
 func (c *Config) hasQuota() bool { return c.SessionMessages > 0 || c.SessionBytes > 0 }
 

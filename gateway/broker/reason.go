@@ -42,6 +42,7 @@ const (
 	codeNoRetain          = 0x9A
 	codeNoQoS             = 0x9B
 	codeNoShared          = 0x9E
+	codeConnectRate       = 0x9F
 	codeNoSubscriptionIDs = 0xA1
 )
 
@@ -68,9 +69,13 @@ var (
 	errThrottled     = &Reason{codeRateTooHigh, "message rate too high", "THROTTLED"}
 	errManyRetained  = &Reason{codeQuota, "too many retained messages", "THROTTLED"}
 	errSlow          = &Reason{codeQuota, "too much is waiting for this client", "THROTTLED"}
+	errHalfSent      = &Reason{codeQuota, "too many packets are half sent, this one for the longest time", "THROTTLED"}
 	errFull          = &Reason{codeQuota, "no room for more messages", "THROTTLED"}
 	errStalled       = &Reason{codeUnspecified, "the client takes nothing of what is sent", "CONNECTION_LOST"}
 	errNoConnect     = &Reason{codeUnspecified, "no CONNECT in time", "CONNECTION_LOST"}
+
+	errManyConnections = &Reason{codeQuota, "too many connections", "THROTTLED"}
+	errConnectRate     = &Reason{codeConnectRate, "connection rate exceeded", "THROTTLED"}
 )
 
 // ErrLeft is what a transport's Read gives when the client has ended the stream on purpose

@@ -17,7 +17,11 @@ func (c *Conn) parse() bool {
 	look := c.scan()
 	if n := c.in.packets; n > 0 {
 		c.b.stats.packetsIn.Add(n)
-		c.in.packets = 0
+		c.in.packets, c.in.whole = 0, true
+		if c.in.connecting { // CONNECT is answered in control
+			return look
+		}
+		c.last.Store(c.b.now.Load())
 	}
 	return look
 }
