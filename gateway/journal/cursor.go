@@ -96,6 +96,19 @@ func (c *Cursor) Float() {
 	}
 }
 
+// Save writes Pos with u: for an owner that writes something else in u that rests on everything below being done with. A
+// position that is only moved becomes durable with one of the next commits. A cursor that has been dropped is not written.
+// u must be built by Store.Do or its like.
+func (c *Cursor) Save(u *store.Unit) {
+	u.Lock(keyCursor + c.name) // what is saved first comes to commit first, and nothing behind Drop
+	c.j.mu.Lock()
+	there := c.committed && c.j.cursors[c.name] == c
+	c.j.mu.Unlock()
+	if there {
+		u.Put(keyCursor+c.name, cursorValue(0, c.Pos()))
+	}
+}
+
 // SetMaxLag bounds how many bytes the cursor may be behind before it has to jump over the oldest records, with an
 // entry in the ledger under its name; 0 means the journal's default.
 func (c *Cursor) SetMaxLag(bytes int64) { c.maxLag.Store(bytes) }
@@ -162,8 +175,10 @@ func (j *Journal) Cursor(name string) (*Cursor, bool) {
 	return c, ok
 }
 
-// Drop removes the cursor called name with u; it need not exist. What only this cursor wanted may go from then on.
+// Drop removes the cursor called name with u; it need not exist. What only this cursor wanted may go from then on. u must
+// be built by Store.Do or its like.
 func (j *Journal) Drop(u *store.Unit, name string) {
+	u.Lock(keyCursor + name)
 	j.mu.Lock()
 	c := j.cursors[name]
 	if c != nil {

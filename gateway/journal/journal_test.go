@@ -1,6 +1,7 @@
 package journal_test
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"strings"
@@ -247,5 +248,37 @@ func TestOverTheQuotaTheOldestGoIntoTheLedger(t *testing.T) {
 	c, _ = h.j.Cursor("slow")
 	if got := h.j.Ledger(time.Time{}, 0); len(got) != 1 || got[0].Count != ls[0].Count || c.Pos() != st.Lost+1 {
 		t.Errorf("after a restart: ledger %+v, cursor %d", got, c.Pos())
+	}
+}
+
+// TestASavedPositionGoesWithItsUnit looks at what a unit holds: a position that rides along later would not do for
+// what rests on it, and one that came behind Drop would be a cursor without an owner, holding the journal for ever.
+func TestASavedPositionGoesWithItsUnit(t *testing.T) {
+	h := build(t, nil)
+	c := h.cursor("c")
+	key := store.KeyJournal + "c/c"
+	wait := func(f func(u *store.Unit) error) {
+		t.Helper()
+		if err := h.db.Wait(f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.Move(c.Pos() + 3)
+	wait(func(u *store.Unit) error {
+		before, err := u.Get(key)
+		if err != nil {
+			return err
+		}
+		c.Save(u)
+		after, err := u.Get(key)
+		if err == nil && (len(after) != 9 || binary.BigEndian.Uint64(after[1:]) != c.Pos()) {
+			t.Errorf("% x became % x, want position %d", before, after, c.Pos())
+		}
+		return err
+	})
+	wait(func(u *store.Unit) error { h.j.Drop(u, "c"); return nil })
+	wait(func(u *store.Unit) error { c.Save(u); return nil })
+	if v, err := h.db.Get(key); v != nil || err != nil {
+		t.Errorf("% x, %v after Drop", v, err)
 	}
 }
