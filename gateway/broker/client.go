@@ -26,6 +26,7 @@ type client struct {
 
 	conn         atomic.Pointer[Conn] // nil while away
 	principal    atomic.Pointer[Principal]
+	ending       atomic.Bool // is being taken off the disk: nothing of it is written any more
 	wantsJournal atomic.Bool // not persistent, but its messages are journalled: it does not keep up
 
 	mu   sync.Mutex // guards what follows; taken before a connection's output
@@ -207,7 +208,9 @@ func (s *client) low() uint64 {
 	}
 	min(s.held)
 	for _, o := range s.out2 {
-		if o.state == session.Sent {
+		// Once PUBREC has come the message is not needed any more, but as long as that is not on
+		// the disk a restart would need it.
+		if o.state == session.Sent || o.state == session.Released && o.dirty {
 			min(o.seq)
 		}
 	}

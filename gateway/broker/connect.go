@@ -266,8 +266,12 @@ func (b *Broker) commitSession(s *client, rec *session.Record, old *client, w *s
 		}
 		return nil
 	}
+	if discard {
+		old.ending.Store(true)
+	}
 	var cur *journal.Cursor
 	err := b.db.Wait(func(u *store.Unit) error {
+		u.Lock(sessionLock(s.id))
 		u.Vital = old != nil // who comes back for what is kept, or gives it up, makes room
 		if discard {
 			session.Delete(u, old.id, old.marks())
@@ -284,6 +288,9 @@ func (b *Broker) commitSession(s *client, rec *session.Record, old *client, w *s
 		}
 		return nil
 	})
+	if err != nil && discard {
+		old.ending.Store(false)
+	}
 	if err == nil && s.persistent {
 		s.mu.Lock()
 		s.cursor = cur

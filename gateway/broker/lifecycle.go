@@ -302,9 +302,11 @@ func (b *Broker) away(s *client) {
 // discard ends a session for good. The caller holds the id's lock.
 func (b *Broker) discard(s *client) {
 	if s.persistent {
+		s.ending.Store(true)
 		m := s.marks()
 		err := b.db.Do(func(u *store.Unit) error {
 			u.Vital = true
+			u.Lock(sessionLock(s.id))
 			session.Delete(u, s.id, m)
 			b.jr.Drop(u, s.rec.Cursor)
 			return nil

@@ -2,8 +2,11 @@ package broker
 
 import (
 	"encoding/binary"
+	"math"
+	"slices"
 
 	"tidegate/gateway/broker/session"
+	"tidegate/gateway/journal"
 	"tidegate/gateway/mqtt"
 	"tidegate/gateway/store"
 )
@@ -24,6 +27,8 @@ const (
 	inReceived  inState = iota // on its way to the disk
 	inCommitted                // PUBREC was sent
 	inReleasing                // PUBREL was received; the mark is being removed
+
+	inAgain inState = 8 // with inReceived and inReleasing: another connection asks, and is answered, too
 )
 
 // receive2 says whether the QoS 2 PUBLISH with packet id is new. One that is known and
@@ -32,6 +37,9 @@ func (s *client) receive2(id uint16, c *Conn) bool {
 	s.in2mu.Lock()
 	defer s.in2mu.Unlock()
 	st, known := s.in2[id]
+	if s.conn.Load() != c {
+		return false // taken over: the client sends it again there
+	}
 	if !known {
 		if s.in2 == nil {
 			s.in2 = map[uint16]inState{}
@@ -39,31 +47,45 @@ func (s *client) receive2(id uint16, c *Conn) bool {
 		s.in2[id] = inReceived
 		return true
 	}
+	if st == inReceived {
+		s.in2[id] = inReceived | inAgain
+	}
 	if st == inCommitted {
 		c.send([]byte{mqtt.PUBREC << 4, 2, byte(id >> 8), byte(id)}, &c.in.ob)
 	}
 	return false
 }
 
-// received2 notes that the messages of run are committed.
-func (s *client) received2(run *mqtt.Run) {
+// received2 notes that the messages of run, which came from c, are committed. Its
+// answers are c's to give, except where the client has moved to another connection.
+func (s *client) received2(run *mqtt.Run, c *Conn, ob *Outbox) {
 	s.in2mu.Lock()
+	defer s.in2mu.Unlock()
 	for _, f := range run.Frames {
 		id := binary.BigEndian.Uint16(run.Buf[f.ID:])
-		if _, known := s.in2[id]; known {
-			s.in2[id] = inCommitted
+		st, known := s.in2[id]
+		if !known {
+			continue
+		}
+		s.in2[id] = inCommitted
+		if now := s.conn.Load(); st&inAgain != 0 && now != nil && now != c {
+			now.send([]byte{mqtt.PUBREC << 4, 2, byte(id >> 8), byte(id)}, ob)
 		}
 	}
-	s.in2mu.Unlock()
 }
 
-// forget2 notes that the messages of run were refused.
-func (s *client) forget2(run *mqtt.Run) {
+// forget2 notes that the messages of run, which came from c, were refused for why. A client
+// that has moved to another connection, and waits there for an answer, begins again.
+func (s *client) forget2(run *mqtt.Run, c *Conn, why *Reason) {
 	s.in2mu.Lock()
+	defer s.in2mu.Unlock()
 	for _, f := range run.Frames {
-		delete(s.in2, binary.BigEndian.Uint16(run.Buf[f.ID:]))
+		id := binary.BigEndian.Uint16(run.Buf[f.ID:])
+		if now := s.conn.Load(); s.in2[id]&inAgain != 0 && now != nil && now != c {
+			now.kick(why)
+		}
+		delete(s.in2, id)
 	}
-	s.in2mu.Unlock()
 }
 
 // Stamp adds to the unit that commits a QoS 2 run what its session must remember with
@@ -71,6 +93,10 @@ func (s *client) forget2(run *mqtt.Run) {
 // whether there is anything to add, which makes the run durable.
 func (c *Conn) Stamp(u *store.Unit, run *mqtt.Run) {
 	if !c.Stamped(run) {
+		return
+	}
+	u.Lock(sessionLock(c.sess.id))
+	if c.sess.ending.Load() {
 		return
 	}
 	for _, f := range run.Frames {
@@ -90,7 +116,8 @@ func (s *client) released2(c *Conn, ids []uint16, ob *Outbox) {
 		case ok && st == inCommitted:
 			known = append(known, id)
 			s.in2[id] = inReleasing
-		case ok && st == inReleasing: // PUBCOMP is on its way
+		case ok && st&^inAgain == inReleasing: // PUBCOMP is on its way
+			s.in2[id] = inReleasing | inAgain
 		default:
 			c.pubcompUnknown(id, ob)
 		}
@@ -105,6 +132,10 @@ func (s *client) released2(c *Conn, ids []uint16, ob *Outbox) {
 	}
 	err := s.b.db.Do(func(u *store.Unit) error {
 		u.Vital = true
+		u.Lock(sessionLock(s.id))
+		if s.ending.Load() { // the marks are gone, and those of the same name are the next session's
+			return nil
+		}
 		for _, id := range known {
 			session.DelIn(u, s.id, id)
 		}
@@ -124,6 +155,9 @@ func (s *client) released2(c *Conn, ids []uint16, ob *Outbox) {
 func (s *client) complete2(c *Conn, ids []uint16, ob *Outbox) {
 	s.in2mu.Lock()
 	for _, id := range ids {
+		if now := s.conn.Load(); s.in2[id]&inAgain != 0 && now != nil && now != c {
+			now.send([]byte{mqtt.PUBCOMP << 4, 2, byte(id >> 8), byte(id)}, ob)
+		}
 		delete(s.in2, id)
 	}
 	s.in2mu.Unlock()
@@ -263,28 +297,45 @@ func (s *client) finish2(o *outgoing) {
 // flush2 writes the states that wait, without mu, and gives what has been written. It
 // runs in the filler.
 func (s *client) flush2() bool {
+	queues := s.queues()
 	batch := s.write2
-	s.write2, s.tidy2 = nil, false
-	s.settle() // a cursor that moves now is on disk no later than this unit
-	low := s.pinned
+	s.write2 = nil
+	s.settle()
+	s.tidy2 = false
+	low := uint64(math.MaxUint64) // what is done with for good as soon as this unit is on the disk
+	for _, q := range queues {
+		low = min(low, q.Pos())
+	}
 	states := make([]session.Out, len(batch))
 	for i, o := range batch {
 		states[i] = session.Out{Seq: o.seq, PID: o.pid, State: o.state}
 	}
 	var past []uint64
 	for _, o := range s.out2 {
-		if o.state == session.Done && (low == 0 || o.seq < low) {
+		if o.state == session.Done && o.seq < low {
 			past = append(past, o.seq)
 		}
+	}
+	if len(batch)+len(past) == 0 {
+		return true
 	}
 	s.mu.Unlock()
 	err := s.b.db.Wait(func(u *store.Unit) error {
 		u.Vital = true
+		u.Lock(sessionLock(s.id))
+		if s.ending.Load() {
+			return nil
+		}
 		for _, o := range states {
 			session.PutOut(u, s.id, o)
 		}
 		for _, seq := range past {
 			session.DelOut(u, s.id, seq)
+		}
+		if len(past) > 0 {
+			for _, q := range queues {
+				q.Save(u)
+			}
 		}
 		return nil
 	})
@@ -302,6 +353,7 @@ func (s *client) flush2() bool {
 			s.write2 = append(s.write2, o)
 		}
 	}
+	s.settle()
 	for _, seq := range past {
 		if o := s.out2[seq]; o != nil && o.state == session.Done && !o.dirty {
 			delete(s.out2, seq)
@@ -310,6 +362,29 @@ func (s *client) flush2() bool {
 	}
 	return true
 }
+
+// queues gives the cursors from which the session may be given a message again after a
+// restart: its own and its groups'. The caller holds mu, which is released meanwhile.
+func (s *client) queues() []*journal.Cursor {
+	list := []*journal.Cursor{s.cursor}
+	if len(s.groups) == 0 || s.done2 > maxDone2/2 { // one that does not get on must not hold the session up
+		return list
+	}
+	groups := slices.Clone(s.groups)
+	s.mu.Unlock()
+	for _, g := range groups {
+		g.mu.Lock()
+		if g.cursor != nil {
+			list = append(list, g.cursor)
+		}
+		g.mu.Unlock()
+	}
+	s.mu.Lock()
+	return list
+}
+
+// sessionLock names the lock of a store's unit that writes or ends a session.
+func sessionLock(id string) string { return "session/" + id }
 
 // send2 sends what is due of o on c. The caller holds mu. False: the output is full, or the
 // frame has to be read first.

@@ -301,7 +301,7 @@ func (c *Conn) refuse(r *mqtt.Run, why *Reason) {
 		return
 	}
 	if r.QoS == 2 {
-		c.sess.forget2(r)
+		c.sess.forget2(r, c, why)
 	}
 	c.lockOut()
 	for _, f := range r.Frames {
@@ -342,9 +342,9 @@ func (c *Conn) Ack(run *mqtt.Run, err error, ob *Outbox) {
 	}
 	if run.QoS == 2 {
 		if err != nil {
-			c.sess.forget2(run)
+			c.sess.forget2(run, c, why)
 		} else {
-			c.sess.received2(run)
+			c.sess.received2(run, c, ob)
 		}
 	}
 	ok := c.lockOut()
