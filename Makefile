@@ -62,8 +62,9 @@ fuzz: ## each fuzz target for FUZZTIME (30s)
 crash: deps ## the long crash run: at least 100 kills and 100 power cuts
 	go test -v -count=1 -timeout 2h ./test/crash -args -long
 
-soak: deps ## a million messages while the upstream is away, and the rest of the long e2e forms
+soak: deps ## a million messages while the upstream is away, the rest of the long e2e forms, and the broker's model for an hour
 	go test -v -count=1 -timeout 4h ./test/e2e/... -args -long
+	go test -v -count=1 -timeout 4h -run '^TestModel$$' ./test/conformance -args -long
 
 bench: build deps ## speed beside mosquitto, nats and bare mochi; raw figures in bench-out/
 	go run ./test/bench $(BENCH)
