@@ -17,7 +17,7 @@ import (
 func recoverCmd(w *world) *cobra.Command {
 	a := &asking{w: w}
 	var f node.Flags
-	var authority bool
+	var authority, newCode bool
 	c := a.yesFlag(&cobra.Command{Use: "recover", Short: "open the store with the recovery code, after the TPM was lost or cleared", Args: cobra.NoArgs,
 		Long: `Open the store of a gateway that cannot start any more, because its TPM was exchanged,
 cleared or taken out, or because the machine is not in the state its secrets were sealed
@@ -27,7 +27,10 @@ then on the machine's present TPM opens the store.
 A key that never left the lost TPM is gone. With the local authority's, the gateway goes
 on serving its clients but issues no certificate, and its own ends within months.
 --new-authority makes another at the next start; clients then need the new ca.pem. Their
-certificates stay good.`,
+certificates stay good.
+
+--new-code makes another recovery code, while the TPM still opens the store: when the old
+one was lost, or seen by somebody who should not have it.`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if _, err := localclient.New(a.folder()).Status(c.Context()); err == nil {
 				return fmt.Errorf("a gateway is running on %s; stop it first", a.folder())
@@ -50,6 +53,17 @@ certificates stay good.`,
 			if !identity.HasStorageKey(cfg.PKI()) {
 				return fmt.Errorf("the store in %s is not encrypted, there is nothing to recover", cfg.Data)
 			}
+			if newCode {
+				if err := a.sure("Make another recovery code? The one there is opens nothing any more."); err != nil {
+					return err
+				}
+				text, err := identity.NewRecoveryCode(node.VaultDevice(cfg), cfg.PKI(), cfg.Identity.PCRs)
+				if err == nil {
+					fmt.Fprintln(w.errOut, "tidegate: this recovery code is shown this once, keep it elsewhere; the old one is void")
+					fmt.Fprintln(w.out, text)
+				}
+				return err
+			}
 			fmt.Fprint(w.errOut, "recovery code: ")
 			code, _ := bufio.NewReader(w.in).ReadString('\n')
 			if strings.TrimSpace(code) == "" {
@@ -63,5 +77,7 @@ certificates stay good.`,
 		}})
 	c.Flags().StringVar(&f.Config, "config", "", "configuration `FILE` (default "+node.DefaultFile+" if it is there)")
 	c.Flags().BoolVar(&authority, "new-authority", false, "make another local authority, as the key of the present one is lost")
+	c.Flags().BoolVar(&newCode, "new-code", false, "make another recovery code and print it; the old one is void")
+	c.MarkFlagsMutuallyExclusive("new-authority", "new-code")
 	return c
 }

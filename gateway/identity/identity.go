@@ -16,8 +16,9 @@
 //	cfg := id.ServerTLS()
 //	pem, err := id.IssueCSR(csr)
 //
-// Files, all in the folder pki: ca.pem, ca.key, server.pem, server.key, and what
-// else the vault wraps. Lasting keys are never written over.
+// Files, all in the folder pki: ca.pem, ca.key, server.pem, server.key, upstream.key with
+// upstream.pem and upstream.csr, and what else the vault wraps. Lasting keys are never
+// written over.
 package identity
 
 import (
@@ -118,6 +119,9 @@ func Open(vault Vault, clk clock.Clock, cfg Config) (*Identity, error) {
 	}
 	if err := id.Renew(); err != nil {
 		return nil, fmt.Errorf("open identity: %w", err)
+	}
+	if err := id.openUpstream(); err != nil { // Upstream says it to whoever needs the key
+		id.log.Warn("the key shown to upstreams cannot be used", "err", err)
 	}
 	return id, nil
 }

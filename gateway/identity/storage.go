@@ -72,17 +72,11 @@ func StorageKey(v Vault, dir string) (key []byte, code string, err error) {
 	if blob, err = v.Seal(key); err != nil {
 		return nil, "", fmt.Errorf("seal the storage key: %w", err)
 	}
-	wrapped, err := wrap(secret)
-	if err != nil {
-		return nil, "", err
-	}
-	nonce := make([]byte, wrapped.NonceSize())
-	rand.Read(nonce)
 	// The sealed key is the last: without it the next start begins anew, with it the
 	// recovery file is there.
 	os.Remove(filepath.Join(dir, recoveryFile))
-	if err := write(filepath.Join(dir, recoveryFile+".new"), wrapped.Seal(nonce, nonce, key, nil), 0o600); err != nil {
-		return nil, "", fmt.Errorf("storage key: %w", err)
+	if err := writeRecovery(dir, recoveryFile+".new", secret, key); err != nil {
+		return nil, "", err
 	}
 	if err := write(filepath.Join(dir, storageFile), blob, 0o600); err != nil {
 		return nil, "", fmt.Errorf("storage key: %w", err)
@@ -161,6 +155,48 @@ func Recover(device, dir string, pcrs []uint, code string) error {
 		defer c.Close()
 	}
 	return seal(v, dir, key)
+}
+
+// NewRecoveryCode makes another recovery code of a gateway that does not run, with the
+// vault of the machine; the old code opens nothing any more. It is to be shown once and
+// kept nowhere.
+func NewRecoveryCode(device, dir string, pcrs []uint) (code string, err error) {
+	v, err := OpenVault(device, dir, pcrs)
+	if err != nil {
+		return "", err
+	}
+	if c, ok := v.(io.Closer); ok {
+		defer c.Close()
+	}
+	blob, err := os.ReadFile(filepath.Join(dir, storageFile))
+	if err != nil {
+		return "", fmt.Errorf("storage key: %w", err)
+	}
+	key, err := v.Unseal(blob)
+	if err != nil {
+		return "", fault.Wrap(fault.Unavailable, err, "the vault (%s) does not open the storage key; the recovery code does", v.Kind())
+	}
+	secret := make([]byte, 20)
+	rand.Read(secret)
+	if err := writeRecovery(dir, recoveryFile, secret, key); err != nil {
+		return "", err
+	}
+	os.Remove(filepath.Join(dir, recoveryFile+".new")) // what a crash may have left there is under the old code
+	return formatCode(secret), nil
+}
+
+// writeRecovery wraps the storage key by a code.
+func writeRecovery(dir, name string, secret, key []byte) error {
+	aead, err := wrap(secret)
+	if err != nil {
+		return err
+	}
+	nonce := make([]byte, aead.NonceSize())
+	rand.Read(nonce)
+	if err := write(filepath.Join(dir, name), aead.Seal(nonce, nonce, key, nil), 0o600); err != nil {
+		return fmt.Errorf("storage key: %w", err)
+	}
+	return nil
 }
 
 // NewAuthority puts the local authority of a gateway that does not run aside, so that the

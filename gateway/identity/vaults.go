@@ -57,6 +57,9 @@ func FileVault(dir string) (Vault, error) {
 	return &fileVault{aead}, nil
 }
 
+// errForeignKey says that a key was made by another kind of vault.
+var errForeignKey = errors.New("the key is not one of files; it may be one of a TPM")
+
 func (*fileVault) Kind() string { return "file" }
 
 func (*fileVault) CreateKey() ([]byte, error) {
@@ -74,7 +77,7 @@ func (*fileVault) CreateKey() ([]byte, error) {
 func (*fileVault) Signer(blob []byte) (crypto.Signer, error) {
 	block, _ := pem.Decode(blob)
 	if block == nil || block.Type != "PRIVATE KEY" {
-		return nil, errors.New("the key is not one of files; it may be one of a TPM")
+		return nil, errForeignKey
 	}
 	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
 	if err != nil {

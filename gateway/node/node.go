@@ -179,7 +179,7 @@ func Build(cfg Config, d Deps) (_ *Node, err error) {
 		road.Keep("history", shadow.KeepFilters())
 	}
 	for _, uc := range cfg.Upstreams {
-		up, err := uplink.New(uc, uplink.Deps{Log: d.Log, Clock: d.Clock, Health: hp, Store: n.store, Journal: n.journal, Submit: road.Submit, Dial: d.Dial, Env: d.Env})
+		up, err := uplink.New(uc, uplink.Deps{Log: d.Log, Clock: d.Clock, Health: hp, Store: n.store, Journal: n.journal, Submit: road.Submit, Dial: d.Dial, Env: d.Env, Identity: n.identity.Upstream})
 		if err != nil {
 			return nil, err
 		}

@@ -90,7 +90,7 @@ func (c Config) Validate() error {
 	} else if u.Scheme == "mqtt" && c.TLS != (mqttclient.Files{}) {
 		no("tls: is given, but the url is mqtt://; expected mqtts://")
 	}
-	if (c.TLS.Cert == "") != (c.TLS.Key == "") {
+	if (c.TLS.Cert == "") != (c.TLS.Key == "") && c.TLS.Key != mqttclient.OwnKey {
 		no("tls: cert and key go together")
 	}
 	if c.Password.Set() && c.User == "" {

@@ -2,6 +2,7 @@ package uplink
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 
 	"tidegate/gateway/fault"
@@ -24,6 +25,16 @@ func (u *Uplink) session(ctx context.Context, up func()) error {
 		KeepSession: u.keepsSession(), Dial: u.Dial, OnMessage: func(m *mqttclient.Message) { u.take(m, cancel) }}
 	if cc.TLS, err = u.cfg.TLS.Load(); err != nil {
 		return err
+	}
+	if u.cfg.TLS.Key == mqttclient.OwnKey {
+		if u.Identity == nil {
+			return fault.New(fault.Unavailable, "there is no key of the gateway's own")
+		}
+		own, err := u.Identity(u.cfg.TLS.Cert)
+		if err != nil {
+			return err
+		}
+		cc.TLS.Certificates = []tls.Certificate{*own}
 	}
 	c, err := mqttclient.Connect(ctx, cc)
 	if err != nil {

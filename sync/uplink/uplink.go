@@ -23,6 +23,7 @@ package uplink
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -53,6 +54,9 @@ type Deps struct {
 	Submit func(m mqtt.Message, done func(error))
 	// Dial opens connections; nil for the system's.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+	// Identity gives the certificate in a file, "" for the usual one, with the gateway's
+	// own key; for upstreams whose key is mqttclient.OwnKey.
+	Identity func(file string) (*tls.Certificate, error)
 	// Env looks up variables that hold secrets.
 	Env func(string) string
 	// Jitter gives a number from 0 to 1 for pauses; nil for a random one.
