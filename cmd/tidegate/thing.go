@@ -41,7 +41,7 @@ type attributes struct {
 
 // thingCmd keeps the things.
 func thingCmd(w *world) *cobra.Command {
-	return group("thing", "the things that are known here", thingLs(w), thingShow(w), thingCreate(w), thingSet(w), thingRm(w))
+	return group("thing", "the things that are known here", thingLs(w), thingShow(w), thingCreate(w), thingSet(w), thingImport(w), thingRm(w))
 }
 
 func thingLs(w *world) *cobra.Command {

@@ -17,7 +17,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -67,7 +66,11 @@ func (a *administrator) do(method, path string, body any) ([]byte, time.Duration
 	if err != nil {
 		return nil, 0, err
 	}
-	sigv4.Sign(r, text, a.keys, "local-1", "iot", time.Now())
+	service := "iot"
+	if strings.HasSuffix(path, "/shadow") {
+		service = "iotdata"
+	}
+	sigv4.Sign(r, text, a.keys, "local-1", service, time.Now())
 	began := time.Now()
 	res, err := a.http.Do(r)
 	if err != nil {
@@ -121,42 +124,26 @@ func TestManyThings(t *testing.T) {
 	}
 	csr := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}))
 
-	began := time.Now()
-	var work sync.WaitGroup
-	next := make(chan int)
-	failed := make(chan error, 8) // one for each of those who register
-	for range 8 {
-		work.Go(func() {
-			for i := range next {
-				template, err := json.Marshal(map[string]any{"Resources": map[string]any{
-					"thing": map[string]any{"Type": "AWS::IoT::Thing", "Properties": map[string]any{"ThingName": fmt.Sprintf("thing-%05d", i),
-						"AttributePayload": map[string]string{"site": fmt.Sprintf("site-%d", i%100), "serial": fmt.Sprint(i)}}},
-					"certificate": map[string]any{"Type": "AWS::IoT::Certificate", "Properties": map[string]any{"CertificateSigningRequest": csr, "Status": "ACTIVE"}},
-					"policy":      map[string]any{"Type": "AWS::IoT::Policy", "Properties": map[string]any{"PolicyName": fmt.Sprintf("p%d", i%policies)}},
-				}})
-				if err == nil {
-					_, _, err = a.do("POST", "/things", map[string]any{"templateBody": string(template)})
-				}
-				if err != nil {
-					select {
-					case failed <- err:
-					default:
-					}
-				}
-			}
-		})
-	}
+	template := write(t, filepath.Join(t.TempDir(), "template.json"), `{"Parameters":{"Name":{"Type":"String"},"Site":{"Type":"String"},"Serial":{"Type":"String"},"CSR":{"Type":"String"},"Policy":{"Type":"String"}},"Resources":{
+		"thing":{"Type":"AWS::IoT::Thing","Properties":{"ThingName":{"Ref":"Name"},"AttributePayload":{"site":{"Ref":"Site"},"serial":{"Ref":"Serial"}}}},
+		"certificate":{"Type":"AWS::IoT::Certificate","Properties":{"CertificateSigningRequest":{"Ref":"CSR"},"Status":"ACTIVE"}},
+		"policy":{"Type":"AWS::IoT::Policy","Properties":{"PolicyName":{"Ref":"Policy"}}}}}`)
+	var lines bytes.Buffer
 	for i := range things {
-		next <- i
+		if err := json.NewEncoder(&lines).Encode(map[string]string{"Name": fmt.Sprintf("thing-%05d", i), "Site": fmt.Sprintf("site-%d", i%100), "Serial": fmt.Sprint(i), "CSR": csr,
+			"Policy": fmt.Sprintf("p%d", i%policies)}); err != nil {
+			t.Fatal(err)
+		}
 	}
-	close(next)
-	work.Wait()
-	select {
-	case err := <-failed:
-		t.Fatal(err)
-	default:
+	lines.WriteString("{\"Name\":\"a b\"}\n") // one that fails
+	input := write(t, filepath.Join(t.TempDir(), "things.json"), lines.String())
+	began := time.Now()
+	out, said, code := g.CLI("thing", "import", template, input)
+	if code != 1 || !strings.Contains(out, fmt.Sprintf("registered     %d\n", things)) || strings.Count(said, "% ") < 2 || !strings.Contains(said, fmt.Sprintf("1 of %d lines failed", things+1)) {
+		t.Fatalf("tidegate thing import: exit %d\n%s%s", code, out, said)
 	}
-	t.Logf("%d things registered, each with certificate and policy, in %v (%.0f a second)", things, time.Since(began).Round(time.Millisecond), float64(things)/time.Since(began).Seconds())
+	t.Logf("%d things registered, each with certificate and policy, in %v (%.0f a second); the last of its words:\n%s", things, time.Since(began).Round(time.Millisecond),
+		float64(things)/time.Since(began).Seconds(), said[max(0, len(said)-400):])
 	t.Logf("resident after that: %d MB", g.RSS()>>20)
 
 	// questions, one after the other
@@ -204,8 +191,15 @@ func TestManyThings(t *testing.T) {
 		ask("search-index by name", 100, "POST", search(func(i int) string { return fmt.Sprintf("thingName:thing-%05d", i*7919%things) }), count(1))
 		ask("search-index by attribute", 100, "POST", search(func(i int) string { return fmt.Sprintf("attributes.site:site-%d", i%100) }), count(min(things/100, 250)))
 		ask("search-index by wildcard and attribute", 100, "POST", search(func(i int) string { return fmt.Sprintf("thingName:thing-* AND attributes.serial:%d", i) }), count(1))
+		ask("search-index by connection", 20, "POST", search(func(int) string { return "connectivity.connected:true" }), count(0))
+		ask("search-index by shadow", 20, "POST", search(func(i int) string { return fmt.Sprintf("shadow.reported.n:%d", i) }), count(1))
 		ask("list-thing-principals", 200, "GET", func(i int) (string, any) { return fmt.Sprintf("/things/thing-%05d/principals", i*7919%things), nil },
 			func(b []byte) bool { return bytes.Contains(b, []byte(":cert/")) })
+	}
+	for i := range things / 10 {
+		if _, _, err := a.do("POST", fmt.Sprintf("/things/thing-%05d/shadow", i*10), map[string]any{"state": map[string]any{"reported": map[string]any{"n": i, "firmware": "1.2.3"}}}); err != nil {
+			t.Fatal(err)
+		}
 	}
 	questions()
 	g.Stop()
