@@ -6,38 +6,25 @@ import (
 	"tidegate/gateway/registry/indexquery"
 )
 
-// document is what queries see of a thing. What the registry does not keep is looked for
-// only when a query asks for it.
+// document is what queries see of a thing. Only what a query asks for is looked up and
+// made comparable, as most things are passed over after one look. Dynamic groups are not
+// among the group names: their members depend on the answer.
 type document struct {
-	indexquery.Doc
 	r    *Registry
-	name string
-	rest indexquery.Document // nil: not looked for yet
+	t    *Thing
+	rest indexquery.Document // what the registry does not keep; nil: not looked for yet
+	one  [1]indexquery.Value
 }
 
-// document makes what queries see of a thing. Dynamic groups are not among the
-// group names: their members depend on the answer. The caller holds mu.
-func (r *Registry) document(name string) *document {
-	t := r.things.m[name]
-	doc := indexquery.Doc{"thingName": {indexquery.Text(t.Name)}, "thingId": {indexquery.Text(t.ID)}}
-	if t.Type != "" {
-		doc["thingTypeName"] = []indexquery.Value{indexquery.Text(t.Type)}
-	}
-	for _, g := range t.Groups {
-		doc["thingGroupNames"] = append(doc["thingGroupNames"], indexquery.Text(g))
-	}
-	for k, v := range t.Attributes {
-		doc["attributes."+k] = []indexquery.Value{indexquery.Attribute(v)}
-	}
-	return &document{Doc: doc, r: r, name: name}
-}
+// document makes what queries see of a thing. The caller holds mu while it is asked.
+func (r *Registry) document(name string) *document { return &document{r: r, t: r.things.m[name]} }
 
 // more gives what others keep of the thing.
 func (d *document) more() indexquery.Document {
 	if d.rest == nil {
 		d.rest = indexquery.Doc{}
 		if d.r.facts != nil {
-			d.rest = d.r.facts(d.r.subject(d.name))
+			d.rest = d.r.facts(d.r.subject(d.t.Name))
 		}
 	}
 	return d.rest
@@ -61,21 +48,57 @@ func (r *Registry) Subject(name string) Subject {
 	return r.subject(name)
 }
 
-// Values gives the values of a field.
+// Values gives the values of a field, good until the next call.
 func (d *document) Values(field string) []indexquery.Value {
+	switch field {
+	case "thingName":
+		d.one[0] = indexquery.Text(d.t.Name)
+		return d.one[:]
+	case "thingId":
+		d.one[0] = indexquery.Text(d.t.ID)
+		return d.one[:]
+	case "thingTypeName":
+		if d.t.Type == "" {
+			return nil
+		}
+		d.one[0] = indexquery.Text(d.t.Type)
+		return d.one[:]
+	case "thingGroupNames":
+		groups := make([]indexquery.Value, len(d.t.Groups))
+		for i, g := range d.t.Groups {
+			groups[i] = indexquery.Text(g)
+		}
+		return groups
+	}
+	if name, ok := strings.CutPrefix(field, "attributes."); ok {
+		v, ok := d.t.Attributes[name]
+		if !ok {
+			return nil
+		}
+		d.one[0] = indexquery.Attribute(v)
+		return d.one[:]
+	}
 	if strings.HasPrefix(field, "shadow.") || strings.HasPrefix(field, "connectivity.") {
 		return d.more().Values(field)
 	}
-	return d.Doc[field]
+	return nil
 }
 
 // Each calls fn for what a term without a field looks at.
 func (d *document) Each(fn func(indexquery.Value) bool) {
-	going := true
-	d.Doc.Each(func(v indexquery.Value) bool { going = fn(v); return going })
-	if going {
-		d.more().Each(fn)
+	for _, field := range []string{"thingName", "thingId", "thingTypeName", "thingGroupNames"} {
+		for _, v := range d.Values(field) {
+			if !fn(v) {
+				return
+			}
+		}
 	}
+	for _, v := range d.t.Attributes {
+		if !fn(indexquery.Attribute(v)) {
+			return
+		}
+	}
+	d.more().Each(fn)
 }
 
 // Search lists the things a query matches, by name. It looks at them a stretch at a time,

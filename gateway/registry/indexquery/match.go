@@ -82,6 +82,9 @@ func (n *termNode) fits(v Value) bool {
 	if n.isNum && v.isNum {
 		return v.number == n.number
 	}
+	if n.glob == nil && len(n.words) == 1 && len(v.text) <= len(n.words[0]) {
+		return v.text == n.words[0] // there is no room for another word
+	}
 	words := strings.Fields(v.text)
 	if n.glob != nil {
 		for _, w := range words {
