@@ -4,6 +4,7 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+	"time"
 
 	"tidegate/gateway/fault"
 )
@@ -104,6 +105,15 @@ func (r *Room) settle(j *Job, in CreateInput) error {
 	}
 	if err := r.checkDocument(doc); err != nil {
 		return err
+	}
+	if r.Presign != nil {
+		_, err := presign(doc, func(source string) (string, error) {
+			_, err := r.Presign("", source, time.Minute)
+			return "", err
+		})
+		if err != nil {
+			return err
+		}
 	}
 	j.Document = doc
 	if len(j.Parameters) > 0 || j.Template != "" {

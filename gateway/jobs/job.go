@@ -1,6 +1,7 @@
 package jobs
 
 import (
+	"math"
 	"strings"
 	"unicode/utf8"
 
@@ -242,6 +243,9 @@ func (s *Settings) check() error {
 			if c.Action != "CANCEL" || c.Threshold <= 0 || c.Threshold > 100 || c.Least < 1 {
 				return invalid("an abort criterion needs the action CANCEL, a thresholdPercentage above 0 and up to 100, and minNumberOfExecutedThings of at least 1")
 			}
+			if !decimals(c.Threshold, 2) {
+				return invalid("thresholdPercentage has at most two digits after the point")
+			}
 		}
 	}
 	if t := s.Timeout; t != nil && t.Minutes != 0 && (t.Minutes < 1 || t.Minutes > maxMinutes) {
@@ -261,8 +265,8 @@ func (r *Rollout) check() error {
 		if e.Base < 1 || e.Base > maxRate {
 			return invalid("baseRatePerMinute must be 1 to %d", maxRate)
 		}
-		if e.Factor < 1.1 || e.Factor > 5 {
-			return invalid("incrementFactor must be 1.1 to 5")
+		if e.Factor < 1.1 || e.Factor > 5 || !decimals(e.Factor, 1) {
+			return invalid("incrementFactor must be 1.1 to 5, with at most one digit after the point")
 		}
 		n, s := e.Increase.Notified, e.Increase.Succeeded
 		if n < 0 || s < 0 || (n == 0) == (s == 0) {
@@ -270,6 +274,12 @@ func (r *Rollout) check() error {
 		}
 	}
 	return nil
+}
+
+// decimals says whether f has no more than n digits after the point.
+func decimals(f float64, n int) bool {
+	shifted := f * math.Pow10(n)
+	return math.Abs(shifted-math.Round(shifted)) < 1e-9*max(1, math.Abs(shifted))
 }
 
 // maxRate is the fastest rollout, in things a minute, and the default.

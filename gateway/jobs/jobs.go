@@ -108,7 +108,8 @@ type Deps struct {
 	// are.
 	Events func(kind string) bool
 	// Presign gives a URL under which a thing can fetch what a placeholder in a document
-	// names, for as long as valid. nil: placeholders stay as they are.
+	// names, for as long as valid. It fails for what cannot be the URL of an object, whether
+	// or not there is one, and then a job is refused. nil: placeholders stay as they are.
 	Presign func(thing, source string, valid time.Duration) (string, error)
 	// Source reads the job document at an S3 URL. nil: there is nothing to read.
 	Source func(url string) ([]byte, error)

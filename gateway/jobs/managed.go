@@ -72,6 +72,25 @@ func (r *Room) ManagedTemplates(name string) []Managed {
 	return list
 }
 
+// ManagedPage lists the templates that come with the service, a page at a time.
+func (r *Room) ManagedPage(name string, p Page) (ts []Managed, next string, err error) {
+	after, err := p.start()
+	if err != nil {
+		return nil, "", err
+	}
+	ts = []Managed{}
+	for _, m := range r.ManagedTemplates(name) { // they are in the order of their names
+		switch {
+		case m.Name <= after:
+		case len(ts) == p.Max:
+			return ts, token(ts[len(ts)-1].Name), nil
+		default:
+			ts = append(ts, m)
+		}
+	}
+	return ts, "", nil
+}
+
 // ManagedTemplate gives one of them; version "" is the newest.
 func (r *Room) ManagedTemplate(name, version string) (Managed, error) {
 	list := r.ManagedTemplates(name)

@@ -219,6 +219,9 @@ func (p *Page) start() (after string, err error) {
 	return string(b), nil
 }
 
+// token leads to what follows last in a listing.
+func token(last string) string { return base64.RawURLEncoding.EncodeToString([]byte(last)) }
+
 // list calls each for the keys with prefix from where p starts on, until it has taken as
 // many as p allows, and gives the token for what follows.
 func list(db Reader, prefix string, p Page, each func(name string, val []byte) (taken int, err error)) (next string, err error) {
@@ -234,7 +237,7 @@ func list(db Reader, prefix string, p Page, each func(name string, val []byte) (
 			return true
 		}
 		if n >= p.Max {
-			next = base64.RawURLEncoding.EncodeToString([]byte(last))
+			next = token(last)
 			return false
 		}
 		k, err := each(name, val)
@@ -259,8 +262,35 @@ type JobFilter struct {
 	Namespace       string    `json:"namespaceId"`
 }
 
+// check refuses what no job can be.
+func (f *JobFilter) check() error {
+	switch f.Status {
+	case "", Scheduled, Active, Completed, JobCanceled, Deleting:
+	default:
+		return invalid("status must be SCHEDULED, IN_PROGRESS, COMPLETED, CANCELED or DELETION_IN_PROGRESS")
+	}
+	switch f.TargetSelection {
+	case "", "SNAPSHOT", "CONTINUOUS":
+	default:
+		return invalid("targetSelection must be SNAPSHOT or CONTINUOUS")
+	}
+	return nil
+}
+
+// checkStatus refuses what no execution can be; "" stands for all.
+func checkStatus(s Status) error {
+	switch s {
+	case "", Queued, InProgress, Succeeded, Failed, Rejected, TimedOut, Canceled, Removed:
+		return nil
+	}
+	return invalid("status must be QUEUED, IN_PROGRESS, SUCCEEDED, FAILED, TIMED_OUT, REJECTED, REMOVED or CANCELED")
+}
+
 // List lists jobs by id.
 func (r *Room) List(db Reader, f JobFilter, p Page) (items []JobItem, next string, err error) {
+	if err := f.check(); err != nil {
+		return nil, "", err
+	}
 	items = []JobItem{}
 	next, err = list(db, keyState, p, func(id string, val []byte) (int, error) {
 		var st state
@@ -293,6 +323,9 @@ func (r *Room) List(db Reader, f JobFilter, p Page) (items []JobItem, next strin
 // Executions lists the executions of a job by thing, newest first for each, of one status
 // or with "" all.
 func (r *Room) Executions(db Reader, id string, status Status, p Page) (items []ExecutionItem, next string, err error) {
+	if err := checkStatus(status); err != nil {
+		return nil, "", err
+	}
 	if _, _, err := r.Show(db, id); err != nil {
 		return nil, "", err
 	}
@@ -319,6 +352,9 @@ func (r *Room) Executions(db Reader, id string, status Status, p Page) (items []
 func (r *Room) ExecutionsOf(db Reader, thing, job, namespace string, status Status, p Page) (items []ExecutionItem, next string, err error) {
 	if !thingNamed(thing) {
 		return nil, "", invalid("Invalid thing name")
+	}
+	if err := checkStatus(status); err != nil {
+		return nil, "", err
 	}
 	items = []ExecutionItem{}
 	next, err = list(db, keyByThing+thing+"/", p, func(id string, _ []byte) (int, error) {

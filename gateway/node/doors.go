@@ -8,6 +8,7 @@ import (
 
 	"tidegate/gateway/api/control"
 	"tidegate/gateway/api/data"
+	"tidegate/gateway/api/files"
 	"tidegate/gateway/broker"
 	"tidegate/gateway/ingest"
 	"tidegate/gateway/listen"
@@ -83,6 +84,8 @@ func (n *Node) front(ws http.Handler, plane *data.Data, admin http.Handler) http
 		switch {
 		case r.URL.Path == "/mqtt":
 			ws.ServeHTTP(w, r)
+		case files.Serves(r):
+			n.work.door.ServeHTTP(w, r)
 		case plane.Serves(r) && signedFor(r) != "iot":
 			plane.ServeHTTP(w, r)
 		default:

@@ -6,10 +6,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
+	"net/url"
+	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 
+	"tidegate/gateway/api/files"
 	"tidegate/gateway/fault"
 	"tidegate/gateway/ingest"
 	"tidegate/gateway/jobrunner"
@@ -17,6 +22,7 @@ import (
 	"tidegate/gateway/jobs/streams"
 	"tidegate/gateway/mqtt"
 	"tidegate/gateway/mqtt/awstopic"
+	"tidegate/gateway/registry"
 	"tidegate/gateway/reserved"
 )
 
@@ -25,6 +31,7 @@ type JobsConfig struct {
 	Thing    string                   `yaml:"thing"`    // whose jobs the gateway carries out; empty: nobody's
 	Commands map[string]CommandConfig `yaml:"commands"` // what the operation run may run, by name
 	Reboot   []string                 `yaml:"reboot"`   // program and arguments that restart the machine
+	URL      string                   `yaml:"url"`      // where devices reach the HTTPS port, as https://HOST:PORT; empty: at this host's name
 }
 
 // CommandConfig is a command that a job may run.
@@ -49,6 +56,9 @@ func (c JobsConfig) Validate() error {
 			errs = append(errs, fmt.Errorf("commands.%s.timeout: is %v, expected a duration above 0", name, x.Timeout))
 		}
 	}
+	if u, err := url.Parse(c.URL); c.URL != "" && (err != nil || u.Scheme != "https" || u.Host == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.User != nil) {
+		errs = append(errs, fmt.Errorf("url: is %q, expected https://HOST:PORT", c.URL))
+	}
 	if len(c.Reboot) == 0 {
 		errs = append(errs, errors.New("reboot: is empty, expected a program and its arguments"))
 	}
@@ -60,6 +70,8 @@ type work struct {
 	jobs    *reserved.Jobs
 	streams *reserved.Streams
 	files   *streams.Room
+	room    *jobs.Room
+	door    *files.Files
 }
 
 // openJobs opens the rooms and serves their topics.
@@ -70,16 +82,75 @@ func (n *Node) openJobs(topics *reserved.Topics) (err error) {
 	}
 	fleet := reserved.Fleet{Registry: n.registry}
 	room, err := jobs.Open(jobs.Deps{Store: n.store, Clock: n.Clock, Fleet: fleet, Log: n.Log, Base: n.registry.Base(), Limits: n.cfg.Limits.Jobs,
-		Events: fleet.Events, Source: w.files.Document})
+		Events: fleet.Events, Source: w.files.Document, Presign: n.presign})
 	if err != nil {
 		return err
 	}
+	key, err := files.Key(filepath.Join(n.cfg.Data, "pki", "files.key"))
+	if err != nil {
+		return fmt.Errorf("the key of files' URLs: %w", err)
+	}
+	w.room = room
+	w.door = files.New(files.Deps{Files: w.files, Auth: n.authz, Clock: n.Clock, Log: n.Log, Things: n.thingsOf, Assigned: room.Assigned}, key)
 	fleet.Watch(room.Changed)
 	w.jobs = reserved.NewJobs(room, n.store, n.Clock, n.Log)
+	w.jobs.GroupID = fleet.GroupID
 	w.streams = reserved.NewStreams(w.files, n.registry.Base(), n.Log)
 	topics.Serve(awstopic.Jobs, w.jobs.Handle)
 	topics.Serve(awstopic.Streams, w.streams.Handle)
 	return nil
+}
+
+// thingsOf gives the things that a certificate is attached to.
+func (n *Node) thingsOf(certificate string) (names []string) {
+	for p := (registry.Page{}); ; {
+		links, next, err := n.registry.ThingsOf(n.registry.ARN("cert", certificate), p)
+		if err != nil {
+			return names
+		}
+		for _, l := range links {
+			names = append(names, l.Thing)
+		}
+		if p.After = next; next == "" {
+			return names
+		}
+	}
+}
+
+// presign gives the URL of an object, for a thing and a time; see jobs.Deps. Without the
+// HTTPS port there is none.
+func (n *Node) presign(thing, source string, valid time.Duration) (string, error) {
+	bucket, key, ok := streams.ParseURL(source)
+	if !ok {
+		return "", fault.New(fault.Invalid, "a placeholder for a URL needs that of an object, such as https://s3.amazonaws.com/BUCKET/KEY, and has %q", source)
+	}
+	base := n.publicURL()
+	if base == "" {
+		return "", nil
+	}
+	return n.work.door.URL(base, thing, bucket, key, valid), nil
+}
+
+// publicURL is where devices reach the HTTPS port, "" when it is off. The server's
+// certificate is good for all of the names.
+func (n *Node) publicURL() string {
+	p := n.ports.Port("https")
+	switch {
+	case n.cfg.Jobs.URL != "":
+		return strings.TrimSuffix(n.cfg.Jobs.URL, "/")
+	case p == nil:
+		return ""
+	}
+	a, ok := p.Addr().(*net.TCPAddr)
+	name, err := os.Hostname()
+	if n.cfg.Dev || ok && a.IP.IsLoopback() || err != nil || name == "localhost" {
+		return "https://" + n.endpoint()
+	}
+	_, port, _ := net.SplitHostPort(p.Addr().String())
+	if !strings.Contains(name, ".") {
+		name += ".local"
+	}
+	return "https://" + net.JoinHostPort(name, port)
 }
 
 // addJobs adds the tasks, once there is a road.

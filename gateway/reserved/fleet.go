@@ -35,6 +35,24 @@ func (f Fleet) Members(group string) []string {
 // Within says whether a thing is in a group or in one below it.
 func (f Fleet) Within(thing, group string) bool { return f.Registry.Within(thing, group) }
 
+// GroupID gives the name of the group with an id.
+func (f Fleet) GroupID(id string) (name string, ok bool) {
+	for p := (registry.Page{}); ; {
+		groups, next, err := f.Registry.Groups("", "", true, p)
+		if err != nil {
+			return "", false
+		}
+		for _, g := range groups {
+			if g.ID == id {
+				return g.Name, true
+			}
+		}
+		if p.After = next; next == "" {
+			return "", false
+		}
+	}
+}
+
 // Watch has changed told of every thing that came, went, joined or left something. It is
 // called while the house is built.
 func (f Fleet) Watch(changed func(thing string)) {

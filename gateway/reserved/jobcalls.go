@@ -87,6 +87,43 @@ func (*Jobs) Operations() []string {
 	return names
 }
 
+// groupCalled gives the name of the group with an id.
+func (j *Jobs) groupCalled(id string) (string, error) {
+	if j.GroupID != nil {
+		if name, ok := j.GroupID(id); ok {
+			return name, nil
+		}
+	}
+	return "", fault.New(fault.NotFound, "no thing group has the id %s", id)
+}
+
+// least1 are the members that are numbers from 1 on. Their absence and a 0 look the same
+// once they are read.
+var least1 = map[string]bool{"maximumPerMinute": true, "baseRatePerMinute": true, "numberOfNotifiedThings": true, "numberOfSucceededThings": true,
+	"minNumberOfExecutedThings": true, "inProgressTimeoutInMinutes": true, "expiresInSec": true, "durationInMinutes": true, "maxResults": true, "executionNumber": true}
+
+// positive refuses a request in which one of them, wherever it stands, is less.
+func positive(v any) error {
+	switch v := v.(type) {
+	case map[string]any:
+		for k, below := range v {
+			if n, ok := below.(float64); ok && least1[k] && n < 1 {
+				return fault.New(fault.Invalid, "%s must be at least 1", k)
+			}
+			if err := positive(below); err != nil {
+				return err
+			}
+		}
+	case []any:
+		for _, below := range v {
+			if err := positive(below); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // decode reads the members of an operation.
 func decode[T any](input []byte) (in T, err error) {
 	if len(input) == 0 {
@@ -115,6 +152,12 @@ func changes[T any](f func(j *Jobs, tx jobs.Tx, tell func(jobs.Notice), in T) (a
 		in, err := decode[T](input)
 		if err != nil {
 			return nil, err
+		}
+		var tree any
+		if len(input) > 0 && json.Unmarshal(input, &tree) == nil {
+			if err := positive(tree); err != nil {
+				return nil, err
+			}
 		}
 		err = j.wait(func(tx jobs.Tx, tell func(jobs.Notice)) error {
 			answer, err = f(j, tx, tell, in)
@@ -198,8 +241,19 @@ var jobOps = map[string]func(*Jobs, []byte) (any, error){
 	}),
 	"ListJobs": reads(func(j *Jobs, in struct {
 		jobs.JobFilter
+		ThingGroupID string
 		jobs.Page
 	}) (any, error) {
+		if in.ThingGroupID != "" {
+			name, err := j.groupCalled(in.ThingGroupID)
+			if err != nil {
+				return nil, err
+			}
+			if in.Group != "" && in.Group != name {
+				return nil, fault.New(fault.Invalid, "thingGroupName and thingGroupId are of different groups")
+			}
+			in.Group = name
+		}
 		items, next, err := j.room.List(j.db, in.JobFilter, in.Page)
 		return page(object{"jobs": items}, next), err
 	}),
@@ -270,11 +324,12 @@ var jobOps = map[string]func(*Jobs, []byte) (any, error){
 		TemplateName string
 		jobs.Page
 	}) (any, error) {
+		ts, next, err := j.room.ManagedPage(in.TemplateName, in.Page)
 		items := []object{}
-		for _, m := range j.room.ManagedTemplates(in.TemplateName) {
+		for _, m := range ts {
 			items = append(items, object{"templateArn": m.ARN, "templateName": m.Name, "description": m.Description, "environments": m.Environments, "templateVersion": m.Version})
 		}
-		return object{"managedJobTemplates": items}, nil
+		return page(object{"managedJobTemplates": items}, next), err
 	}),
 }
 

@@ -31,6 +31,8 @@ type Jobs struct {
 	// Wanted, when set, says whether a message on topic would reach anybody; one that
 	// would not is not made. Set it before the first request.
 	Wanted func(topic string) bool
+	// GroupID, when set, gives the name of the thing group with an id.
+	GroupID func(id string) (name string, ok bool)
 }
 
 // NewJobs makes the binding.

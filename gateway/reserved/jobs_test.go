@@ -303,12 +303,61 @@ func TestTheControlPlane(t *testing.T) {
 		{"DeleteJobTemplate", `{"jobTemplateId":"t"}`, `null`},
 		{"DescribeJobTemplate", `{"jobTemplateId":"t"}`, `not found: Job template t does not exist`},
 		{"DescribeManagedJobTemplate", `{"templateName":"x"}`, `not found: Managed job template x does not exist in that version`},
+		{"ListManagedJobTemplates", `{"maxResults":1,"templateName":"AWS-Reboot"}`, `{"managedJobTemplates":[{"description":"Restarts the device.","environments":["LINUX"],"templateArn":"arn:aws:iot:local-1::jobtemplate/AWS-Reboot:1.0","templateName":"AWS-Reboot","templateVersion":"1.0"}]}`},
 		{"CancelJob", `{"jobId":"nope"}`, `not found: Job nope does not exist`},
 		{"Nonsense", `{}`, `unsupported: operation Nonsense is not known`},
 	} {
 		if got := strings.ReplaceAll(o.call(step.op, step.input), fmt.Sprint(t0), "T"); got != step.want {
 			t.Errorf("%s %s:\n got %s\nwant %s", step.op, step.input, got, step.want)
 		}
+	}
+}
+
+func TestListingsOfJobsCanBeNarrowed(t *testing.T) {
+	o := newOffice(t)
+	o.thing("p")
+	o.jobs.GroupID = reserved.Fleet{Registry: o.reg}.GroupID
+	var id string
+	o.registry(func(tx *registry.Tx) error {
+		g, err := tx.CreateGroup(registry.GroupInput{Name: "g"})
+		if err == nil {
+			id = g.ID
+		}
+		return err
+	})
+	o.call("CreateJob", create)
+	o.call("CreateJob", `{"jobId":"k","targets":["arn:aws:iot:local-1:000000000000:thinggroup/g"],"document":"{}","targetSelection":"CONTINUOUS"}`)
+	for input, want := range map[string]string{
+		`{"thingGroupId":"` + id + `"}`:                            `"jobId":"k"`,
+		`{"thingGroupId":"` + id + `","thingGroupName":"g"}`:       `"jobId":"k"`,
+		`{"thingGroupId":"` + id + `","thingGroupName":"another"}`: "invalid: thingGroupName and thingGroupId are of different groups",
+		`{"thingGroupId":"nope"}`:                                  "not found: no thing group has the id nope",
+		`{"targetSelection":"SNAPSHOT"}`:                           `"jobId":"j"`,
+		`{"targetSelection":"x"}`:                                  "invalid: targetSelection must be",
+		`{"status":"QUEUED"}`:                                      "invalid: status must be SCHEDULED",
+		`{"maxResults":0}`:                                         "invalid: maxResults must be at least 1",
+	} {
+		if got := o.call("ListJobs", input); !strings.Contains(got, want) || strings.Count(got, "jobId") > 1 {
+			t.Errorf("%s: %s, want %s", input, got, want)
+		}
+	}
+	var names []string
+	for token := ""; ; {
+		var page struct {
+			Templates []struct{ TemplateName string } `json:"managedJobTemplates"`
+			NextToken string
+		}
+		if err := json.Unmarshal([]byte(o.call("ListManagedJobTemplates", `{"maxResults":1`+token+`}`)), &page); err != nil || len(page.Templates) != 1 {
+			t.Fatalf("%+v, %v", page, err)
+		}
+		names = append(names, page.Templates[0].TemplateName)
+		if page.NextToken == "" {
+			break
+		}
+		token = `,"nextToken":"` + page.NextToken + `"`
+	}
+	if got := strings.Join(names, " "); got != "AWS-Download-File AWS-Reboot AWS-Restart-Application AWS-Run-Command" {
+		t.Errorf("managed: %s", got)
 	}
 }
 

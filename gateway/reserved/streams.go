@@ -1,7 +1,9 @@
 package reserved
 
 import (
+	"encoding/base64"
 	"log/slog"
+	"strings"
 
 	"tidegate/gateway/fault"
 	"tidegate/gateway/jobs"
@@ -97,6 +99,11 @@ type streamInput struct {
 	Description *string      `json:"description"`
 	Files       []streamFile `json:"files"`
 	Role        string       `json:"roleArn"`
+
+	// Of a listing.
+	Max       *int   `json:"maxResults"`
+	Token     string `json:"nextToken"`
+	Ascending *bool  `json:"isAscendingOrder"`
 }
 
 func (in *streamInput) sources() []streams.Source {
@@ -112,6 +119,43 @@ func (in *streamInput) sources() []streams.Source {
 
 func (s *Streams) made(d streams.Stream) object {
 	return object{"streamId": d.ID, "streamArn": s.base + "stream/" + d.ID, "description": d.Description, "streamVersion": d.Version}
+}
+
+// most is how many streams one page of a listing holds.
+const most = 250
+
+// list gives a page of the streams, by name. The token for what follows leads on in the
+// order in which the listing was begun.
+func (s *Streams) list(in *streamInput) (any, error) {
+	max := most
+	if in.Max != nil {
+		max = *in.Max
+	}
+	if max < 1 || max > most {
+		return nil, fault.New(fault.Invalid, "maxResults must be 1 to %d", most)
+	}
+	up := "up "
+	if in.Ascending != nil && !*in.Ascending {
+		up = "down "
+	}
+	after := ""
+	if in.Token != "" {
+		b, err := base64.RawURLEncoding.DecodeString(in.Token)
+		ok := false
+		if after, ok = strings.CutPrefix(string(b), up); err != nil || !ok {
+			return nil, fault.New(fault.Invalid, "nextToken is not one of ours, or of a listing in the other order")
+		}
+	}
+	list, more, err := s.room.Page(after, max, up == "down ")
+	items := []object{}
+	for _, d := range list {
+		items = append(items, s.made(d))
+	}
+	next := ""
+	if more {
+		next = base64.RawURLEncoding.EncodeToString([]byte(up + list[len(list)-1].ID))
+	}
+	return page(object{"streams": items}, next), err
 }
 
 // Call serves an operation of the control plane by its name in the API model (spec/ops.md
@@ -146,14 +190,7 @@ func (s *Streams) Call(op string, input []byte) (answer any, err error) {
 			o["createdAt"], o["lastUpdatedAt"] = jobs.Seconds(d.Created), jobs.Seconds(d.Updated)
 			return object{"streamInfo": o}, err
 		},
-		"ListStreams": func(*store.Unit) (any, error) {
-			list, err := s.room.Streams()
-			items := []object{}
-			for _, d := range list {
-				items = append(items, s.made(d))
-			}
-			return object{"streams": items}, err
-		},
+		"ListStreams": func(*store.Unit) (any, error) { return s.list(&in) },
 	}[op]
 	if f == nil {
 		return nil, fault.New(fault.Unsupported, "operation %s is not known", op)

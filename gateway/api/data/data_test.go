@@ -469,6 +469,13 @@ func TestJobs(t *testing.T) {
 	if x, _ := got.body["execution"].(map[string]any); x["jobId"] != "j1" {
 		t.Errorf("started: %v", got.body)
 	}
+	for query, there := range map[string]bool{"": true, "?includeJobDocument=true": true, "?includeJobDocument=false": false} {
+		got = r.wants(r.call(nil, "GET", "/things/t/jobs/j1"+query, ""), 200, "")
+		x, _ := got.body["execution"].(map[string]any)
+		if text, _ := x["jobDocument"].(string); (text != "") != there {
+			t.Errorf("described with %q: %v", query, got.body)
+		}
+	}
 	r.wants(r.call(nil, "PUT", "/things/t/jobs/j1", `{}`), 404, "ResourceNotFoundException")
 	got = r.wants(r.call(nil, "GET", "/things/t/jobs/$next?includeJobDocument=true", ""), 200, "")
 	if x, _ := got.body["execution"].(map[string]any); x["jobDocument"] == nil {

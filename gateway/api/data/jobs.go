@@ -22,7 +22,7 @@ type jobIn struct {
 	Thing    string `at:"path,thingName"`
 	Job      string `at:"path,jobId"`
 	Next     string `at:"path,next"`
-	Document bool   `at:"query,includeJobDocument"`
+	Document *bool  `at:"query,includeJobDocument"` // without it the answer holds the document, as over MQTT
 	Number   int64  `at:"query,executionNumber"`
 	Body     []byte `at:"body"`
 }
@@ -53,7 +53,7 @@ func (d *Data) jobs() []restjson.Op {
 			return d.Jobs.StartNext(in.Thing, in.Body)
 		}),
 		op("DescribeJobExecution", "GET", "/things/{thingName}/jobs/{jobId}", policy.DescribeJobExecution, func(in *jobIn) ([]byte, error) {
-			return d.Jobs.Describe(in.Thing, in.Job, jobs.DescribeRequest{Number: in.Number, Document: in.Document})
+			return d.Jobs.Describe(in.Thing, in.Job, jobs.DescribeRequest{Number: in.Number, Document: in.Document == nil || *in.Document})
 		}),
 		op("UpdateJobExecution", "POST", "/things/{thingName}/jobs/{jobId}", policy.UpdateJobExecution, func(in *jobIn) ([]byte, error) {
 			return d.Jobs.Update(in.Thing, in.Job, in.Body)

@@ -52,8 +52,8 @@ func Code(err error) string {
 
 // Request asks for blocks of a file.
 type Request struct {
-	Version int64  // of the stream; 0: any
-	File    int64  //
+	Version *int64 // of the stream; nil: any
+	File    int64  // its id in the stream
 	Block   int64  // bytes of a block
 	Offset  int64  // number of the block that Count and Bitmap begin with
 	Count   int64  // of blocks at most; 0: as many as one answer holds
@@ -79,7 +79,7 @@ func (r *Room) Blocks(db interface {
 	if err != nil {
 		return nil, err
 	}
-	if q.Version != 0 && q.Version != s.Version {
+	if q.Version != nil && *q.Version != s.Version {
 		return nil, refuse("VersionMismatch", "the version of stream %s is %d", stream, s.Version)
 	}
 	for i := range s.Files {
@@ -93,10 +93,8 @@ func (r *Room) Blocks(db interface {
 // check judges a request by itself and gives its bitmap.
 func (q *Request) check() (bits []byte, err error) {
 	switch {
-	case q.Version < 0:
-		return nil, refuse("InvalidRequest", "the stream's version cannot be negative")
 	case q.File < 0 || q.File > 255:
-		return nil, refuse("InvalidRequest", "the file id must be 0 to 255")
+		return nil, refuse("ResourceNotFound", "the file id must be 0 to 255")
 	case q.Block < minBlock || q.Block > maxBlock:
 		return nil, refuse("BlockSizeOutOfBounds", "the block size must be %d to %d", minBlock, maxBlock)
 	case q.Offset < 0 || q.Offset > maxOffset:

@@ -249,6 +249,23 @@ func (r *Room) Streams() ([]Stream, error) {
 	return list, errors.Join(err, bad)
 }
 
+// Page gives a stretch of the streams by name: at most max of those behind after, or with
+// down of those before it. more says whether that was not all.
+func (r *Room) Page(after string, max int, down bool) (list []Stream, more bool, err error) {
+	all, err := r.Streams()
+	if err != nil {
+		return nil, false, err
+	}
+	if down {
+		slices.Reverse(all)
+	}
+	if after != "" {
+		all = slices.DeleteFunc(all, func(s Stream) bool { return !down && s.ID <= after || down && s.ID >= after })
+	}
+	more = len(all) > max
+	return all[:min(max, len(all))], more, nil
+}
+
 // Run sweeps every hour until ctx ends.
 func (r *Room) Run(ctx context.Context, ready func()) error {
 	t := r.clk.NewTimer(time.Hour)

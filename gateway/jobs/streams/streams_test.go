@@ -153,7 +153,8 @@ func TestStreamsHaveVersions(t *testing.T) {
 		}
 		return err
 	}))
-	if blocks, err = h.Blocks(h.db, "s", streams.Request{Version: 2, Block: 256}); err != nil || string(blocks[0].Data) != "two" {
+	second := int64(2)
+	if blocks, err = h.Blocks(h.db, "s", streams.Request{Version: &second, Block: 256}); err != nil || string(blocks[0].Data) != "two" {
 		t.Errorf("%v %v", blocks, err)
 	}
 	if list, err := h.Streams(); err != nil || len(list) != 1 || list[0].Description != "d" {
@@ -214,7 +215,8 @@ func TestWrongRequestsHaveTheirCodes(t *testing.T) {
 	}))
 	for body, want := range map[string]string{
 		`{`: "InvalidJson", `[]`: "InvalidRequest", `{}`: "InvalidRequest", `{"f":0}`: "InvalidRequest", `{"f":0,"l":"256"}`: "InvalidRequest",
-		`{"f":0,"l":256.5}`: "InvalidRequest", `{"f":0,"l":99999999999999999999}`: "InvalidRequest", `{"f":256,"l":256}`: "InvalidRequest",
+		`{"f":0,"l":256.5}`: "InvalidRequest", `{"f":0,"l":99999999999999999999}`: "InvalidRequest", `{"f":256,"l":256}`: "ResourceNotFound",
+		`{"f":-1,"l":256}`: "ResourceNotFound", `{"f":0,"l":256,"s":0}`: "VersionMismatch", `{"f":0,"l":256,"s":-1}`: "VersionMismatch", `{"f":0,"l":256,"s":"1"}`: "InvalidRequest",
 		`{"f":0,"l":256,"b":"0g"}`: "InvalidRequest", `{"f":0,"l":256,"b":"` + strings.Repeat("00", 12288) + `"}`: "BlockBitmapLimitExceeded",
 		`{"f":0,"l":256,"o":-1}`: "OffsetOutOfBounds", `{"f":0,"l":256,"n":-1}`: "BlockCountLimitExceeded", `{"f":0,"l":256,"o":1}`: "ResourceNotFound",
 		`{"f":0,"l":256,"s":9}`: "VersionMismatch", `{"f":0,"l":256,"b":"00"}`: "ResourceNotFound", `{"f":0,"l":256,"c":7}`: "InvalidRequest",

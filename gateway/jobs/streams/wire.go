@@ -50,8 +50,11 @@ func ParseGet(f Format, b []byte) (q Request, token string, err error) {
 	if token, err = m.token(); err != nil {
 		return q, "", err
 	}
-	for name, to := range map[string]*int64{"s": &q.Version, "f": &q.File, "l": &q.Block, "o": &q.Offset, "n": &q.Count} {
+	for name, to := range map[string]*int64{"f": &q.File, "l": &q.Block, "o": &q.Offset, "n": &q.Count} {
 		*to = m.ints[name]
+	}
+	if v, ok := m.ints["s"]; ok {
+		q.Version = &v
 	}
 	q.Bitmap = m.text["b"]
 	for _, name := range []string{"s", "f", "l", "o", "n", "b"} {
