@@ -7,14 +7,15 @@ import (
 	"net/url"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
+	"tidegate/gateway/fault"
 	"tidegate/gateway/localapi/localclient"
 )
 
@@ -37,6 +38,7 @@ type job struct {
 	Description string           `json:"description,omitempty"`
 	Reason      string           `json:"reasonCode,omitempty"`
 	Comment     string           `json:"comment,omitempty"`
+	Signer      string           `json:"signer,omitempty"`
 	Process     map[string]any   `json:"jobProcessDetails"`
 	Document    string           `json:"document,omitempty"`
 	Executions  []executionOfJob `json:"executions,omitempty"`
@@ -57,7 +59,7 @@ type executionOfJob struct {
 
 // jobCmd keeps the jobs.
 func jobCmd(w *world) *cobra.Command {
-	return group("job", "what things have to do", jobLs(w), jobShow(w), jobCreate(w), jobCancel(w), jobRm(w))
+	return group("job", "what things have to do", jobLs(w), jobShow(w), jobCreate(w), jobCancel(w), jobRm(w), jobExport(w), jobImport(w), jobFetch(w))
 }
 
 func jobLs(w *world) *cobra.Command {
@@ -119,7 +121,7 @@ func jobShow(w *world) *cobra.Command {
 }
 
 func (a *asking) job(j *job) {
-	a.facts("job", j.ID, "arn", j.ARN, "status", j.Status, "reason", orDash(strings.TrimSpace(j.Reason+" "+j.Comment)), "description", orDash(j.Description),
+	a.facts("job", j.ID, "arn", j.ARN, "status", j.Status, "reason", orDash(strings.TrimSpace(j.Reason+" "+j.Comment)), "description", orDash(j.Description), "signed by", orDash(j.Signer),
 		"targets", orDash(j.Targets...), "created", j.Created.String(), "completed", j.Completed.String(), "things", progress(j), "document", j.Document)
 	var rows [][]string
 	for _, e := range j.Executions {
@@ -155,188 +157,85 @@ func progress(j *job) string {
 	return orDash(parts...)
 }
 
-// bar draws how many of a job's things are done.
+// bar draws how far a job's things are: # is done, x has come to another end, > is in
+// progress.
 func bar(j *job) string {
 	const wide = 30
-	total, done := 0, 0
+	done, other, busy, total := j.count("Succeeded"), 0, j.count("InProgress"), 0
 	for i, s := range states {
 		total += j.count(s)
-		if i > 1 {
-			done += j.count(s)
+		if i > 2 {
+			other += j.count(s)
 		}
 	}
-	full := 0
+	var b strings.Builder
 	if total > 0 {
-		full = wide * done / total
+		sum := 0
+		for _, part := range []struct {
+			n    int
+			mark string
+		}{{done, "#"}, {other, "x"}, {busy, ">"}} {
+			sum += part.n
+			b.WriteString(strings.Repeat(part.mark, max(0, wide*sum/total-b.Len())))
+		}
 	}
-	return fmt.Sprintf("[%s%s] %d/%d  %s", strings.Repeat("#", full), strings.Repeat(".", wide-full), done, total, progress(j))
+	b.WriteString(strings.Repeat(".", wide-b.Len()))
+	return fmt.Sprintf("[%s] %d/%d  %s", b.String(), done+other, total, progress(j))
 }
 
 // watchJob shows how far a job is until it is over: on a terminal in one line that
-// changes, elsewhere a line for each change. Leaving it does not end the job.
+// changes, elsewhere a line for each change. Leaving it does not end the job. A gateway
+// that goes away for a while is waited for.
 func (a *asking) watchJob(ctx context.Context, cl *localclient.Client, id string) error {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	last := ""
-	for tick := time.NewTicker(500 * time.Millisecond); ; {
+	tick := time.NewTicker(500 * time.Millisecond)
+	defer tick.Stop()
+	live := !a.json && isTerminal(a.w.out)
+	last, seen := "", time.Time{}
+	for {
 		j, err := readJob(ctx, cl, id, false)
-		if ctx.Err() != nil {
-			return nil
-		}
-		if err != nil {
+		away := fault.Is(err, fault.Unavailable) && time.Since(seen) < time.Minute
+		if err != nil && !away && ctx.Err() == nil {
 			return err
 		}
-		line := fmt.Sprintf("%s %s %s", j.ID, j.Status, bar(&j))
-		over := j.Status == "COMPLETED" || j.Status == "CANCELED"
+		line := last
+		if err == nil {
+			seen = time.Now()
+			line = fmt.Sprintf("%s %s %s", j.ID, j.Status, bar(&j))
+		}
 		switch {
 		case line == last:
 		case a.json:
 			json.NewEncoder(a.w.out).Encode(j) //nolint:errcheck // nobody reads us any more
-		case isTerminal(a.w.out):
+		case live:
 			fmt.Fprintf(a.w.out, "\r\x1b[K%s", line)
 		default:
 			fmt.Fprintln(a.w.out, line)
 		}
-		if last = line; over {
-			tick.Stop()
-			if !a.json && isTerminal(a.w.out) {
-				fmt.Fprintln(a.w.out)
+		last = line
+		over := err == nil && (j.Status == "COMPLETED" || j.Status == "CANCELED")
+		if !over {
+			select {
+			case <-tick.C:
+				continue
+			case <-ctx.Done():
 			}
-			return nil
 		}
-		select {
-		case <-ctx.Done():
-			tick.Stop()
-			return nil
-		case <-tick.C:
+		if live {
+			fmt.Fprintln(a.w.out)
 		}
+		if !over {
+			fmt.Fprintf(a.w.errOut, "the job goes on; `tidegate job show %s --watch` shows it again\n", id)
+		}
+		return nil
 	}
 }
 
 // isTerminal says whether somebody looks at out.
 func isTerminal(out any) bool {
 	f, ok := out.(*os.File)
-	if !ok {
-		return false
-	}
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
-}
-
-func jobCreate(w *world) *cobra.Command {
-	a := &asking{w: w}
-	var targets []string
-	var document, file, description, template string
-	var continuous, watch bool
-	var rate, timeout, retries int
-	c := a.flags(&cobra.Command{Use: "create ID", Short: "make a job", Args: cobra.ExactArgs(1),
-		Long: `Make a job for things or groups. The document is JSON, or @FILE. With --file the gateway
-keeps the file and makes a stream of it that is called as the job; without --document
-the document then names the stream, the file, its size and its hash. --watch shows how
-far it is; it can be left and joined again with job show --watch.`,
-		Example: `  tidegate job create fw-7 --target group:pumps --file fw.bin --watch
-  tidegate job create restart --target thing:gateway --document '{"operation":"reboot"}'`,
-		RunE: func(c *cobra.Command, args []string) error {
-			cl, ctx, id := a.client(), c.Context(), args[0]
-			body := map[string]any{}
-			var arns []string
-			for _, t := range targets {
-				arn, err := targetARN(ctx, cl, t)
-				if err != nil {
-					return err
-				}
-				arns = append(arns, arn)
-			}
-			body["targets"] = arns
-			if file != "" {
-				doc, err := a.offer(ctx, cl, id, file)
-				if err != nil {
-					return err
-				}
-				body["document"] = doc
-			}
-			if path, ok := strings.CutPrefix(document, "@"); ok {
-				b, err := os.ReadFile(path)
-				if err != nil {
-					return err
-				}
-				document = string(b)
-			}
-			for member, v := range map[string]string{"document": document, "description": description, "jobTemplateArn": template} {
-				if v != "" {
-					body[member] = v
-				}
-			}
-			if continuous {
-				body["targetSelection"] = "CONTINUOUS"
-			}
-			if rate > 0 {
-				body["jobExecutionsRolloutConfig"] = map[string]any{"maximumPerMinute": rate}
-			}
-			if timeout > 0 {
-				body["timeoutConfig"] = map[string]any{"inProgressTimeoutInMinutes": timeout}
-			}
-			if retries > 0 {
-				body["jobExecutionsRetryConfig"] = map[string]any{"criteriaList": []any{map[string]any{"failureType": "ALL", "numberOfRetries": retries}}}
-			}
-			made, err := iot[jobItem](ctx, cl, "PUT", under("jobs", id), nil, body)
-			if err != nil {
-				return err
-			}
-			if watch {
-				return a.watchJob(ctx, cl, id)
-			}
-			return a.print(made, func() { fmt.Fprintln(w.out, made.ARN) })
-		}})
-	c.Flags().StringArrayVar(&targets, "target", nil, "whom it is for: thing:NAME, group:NAME or an ARN; may be repeated")
-	c.Flags().StringVar(&document, "document", "", "what to do, as `JSON` or @FILE")
-	c.Flags().StringVar(&file, "file", "", "a `FILE` that the things can get")
-	c.Flags().StringVar(&description, "description", "", "what it is, in `WORDS`")
-	c.Flags().StringVar(&template, "template", "", "the `ARN` of a job template")
-	c.Flags().BoolVar(&continuous, "continuous", false, "also for things that join the groups later")
-	c.Flags().IntVar(&rate, "rate", 0, "tell at most `N` things a minute")
-	c.Flags().IntVar(&timeout, "timeout", 0, "an execution has failed when it is in progress for `MINUTES`")
-	c.Flags().IntVar(&retries, "retries", 0, "try again what has failed, up to `N` times")
-	c.Flags().BoolVar(&watch, "watch", false, "show how far it is until it is over")
-	return c
-}
-
-// targetARN makes an ARN of a target, by asking: who is not there is told now.
-func targetARN(ctx context.Context, cl *localclient.Client, t string) (string, error) {
-	if strings.HasPrefix(t, "arn:") {
-		return t, nil
-	}
-	switch kind, name, _ := strings.Cut(t, ":"); kind {
-	case "thing":
-		x, err := iot[thing](ctx, cl, "GET", under("things", name), nil, nil)
-		return x.ARN, err
-	case "group":
-		g, err := iot[thingGroup](ctx, cl, "GET", under("thing-groups", name), nil, nil)
-		return g.ARN, err
-	}
-	return "", misuse(fmt.Errorf("--target is %q, expected thing:NAME, group:NAME or an ARN", t))
-}
-
-// offer has the gateway keep a file and make a stream of it, and gives a document that
-// tells of it.
-func (a *asking) offer(ctx context.Context, cl *localclient.Client, id, path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	name := filepath.Base(path)
-	kept, err := cl.AddFile(ctx, "jobs", id+"/"+name, f)
-	if err != nil {
-		return "", err
-	}
-	fmt.Fprintf(a.w.errOut, "%s is kept as %s (%s)\n", name, kept.Hash, size(kept.Size))
-	stream := map[string]any{"files": []any{map[string]any{"fileId": 0, "s3Location": map[string]string{"bucket": "jobs", "key": id + "/" + name}}}, "roleArn": "local"}
-	if err := order(ctx, cl, "POST", under("streams", id), nil, stream); err != nil {
-		return "", err
-	}
-	doc, err := json.Marshal(map[string]any{"operation": "download", "stream": id, "fileId": 0, "name": name, "size": kept.Size, "sha256": kept.Hash})
-	return string(doc), err
+	return ok && term.IsTerminal(int(f.Fd()))
 }
 
 func jobCancel(w *world) *cobra.Command {

@@ -207,7 +207,7 @@ func (c *change) move(j *jobChange, t *thingChange, rec *recordChange, x *Execut
 
 // ended notes the event that an execution is over.
 func (c *change) ended(j *jobChange, thing string, x *Execution, what string) {
-	if c.wants("JOB_EXECUTION") {
+	if j.Signer != "" || c.wants("JOB_EXECUTION") {
 		c.facts = append(c.facts, ExecutionEvent{Job: j.ID, ThingARN: c.r.ThingARN(thing), What: what, Details: x.Details, At: c.now})
 	}
 }
@@ -285,7 +285,7 @@ func (c *change) complete(j *jobChange) {
 
 // happened notes an event of a job.
 func (c *change) happened(j *jobChange, what string) {
-	if c.wants("JOB") {
+	if j.Signer != "" || c.wants("JOB") {
 		c.facts = append(c.facts, JobEvent{What: what, View: c.r.view(j.Job, &j.st), At: c.now})
 	}
 }

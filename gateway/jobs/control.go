@@ -53,7 +53,7 @@ func (r *Room) define(tx Tx, in CreateInput) (*Job, error) {
 		return nil, invalid("namespaceId must be of a-z, A-Z, 0-9, underscore and hyphen")
 	}
 	j := &Job{ID: in.JobID, Targets: in.Targets, Namespace: in.Namespace, Template: in.Template, Parameters: maps.Clone(in.Parameters),
-		Scheduling: in.Scheduling, Packages: in.Packages, Tags: in.Tags, Settings: in.Settings}
+		Scheduling: in.Scheduling, Packages: in.Packages, Tags: in.Tags, Settings: in.Settings, Signer: in.Signer}
 	switch in.TargetSelection {
 	case "", "SNAPSHOT":
 	case "CONTINUOUS":

@@ -132,6 +132,7 @@ type Job struct {
 	Scheduling *Scheduling       `json:"scheduling,omitempty"`
 	Packages   []string          `json:"packages,omitempty"`
 	Tags       []Tag             `json:"tags,omitempty"`
+	Signer     string            `json:"signer,omitempty"` // of a signed job: its public key
 	Settings
 
 	raw []byte // what the store has
@@ -152,6 +153,9 @@ type CreateInput struct {
 	Packages        []string          `json:"destinationPackageVersions"`
 	Tags            []Tag             `json:"tags"`
 	Settings
+
+	// Signer makes it a signed job, whose outcome is told even if no events are wanted.
+	Signer string `json:"-"`
 }
 
 func invalid(format string, args ...any) error { return fault.New(fault.Invalid, format, args...) }

@@ -21,7 +21,7 @@ import (
 //	job/w/AT/KIND/…      an appointment; see alarmKey
 //	job/k/TEMPLATE       a template
 //
-// job/f/ and job/m/ belong to the folders below this one. The lock of a job has the name
+// job/f/, job/m/ and job/n/ belong to the folders below this one. The lock of a job has the name
 // of its state's key, that of a thing the name of its pending list's. A record is only
 // written with both held.
 const (

@@ -50,6 +50,7 @@ type JobView struct {
 	Concurrent      bool              `json:"isConcurrent"`
 	Scheduling      *Scheduling       `json:"schedulingConfig,omitempty"`
 	Packages        []string          `json:"destinationPackageVersions,omitempty"`
+	Signer          string            `json:"signer,omitempty"` // ours: the public key of whoever has signed it
 	Settings
 }
 
@@ -73,7 +74,7 @@ func (r *Room) view(j *Job, st *state) JobView {
 		Process: ProcessDetails{Canceled: n.Canceled, Succeeded: n.Succeeded, Failed: n.Failed, Rejected: n.Rejected, Queued: n.Queued,
 			InProgress: n.InProgress, Removed: n.Removed, TimedOut: n.TimedOut},
 		Namespace: j.Namespace, Template: j.Template, Parameters: j.Parameters, Concurrent: st.Rolling || st.Sweep != noSweep,
-		Scheduling: j.Scheduling, Packages: j.Packages, Settings: j.Settings}
+		Scheduling: j.Scheduling, Packages: j.Packages, Signer: j.Signer, Settings: j.Settings}
 	if st.Rolling {
 		v.Process.Targets = j.Targets
 	}

@@ -56,6 +56,7 @@ type Deps struct {
 	EndSession func(client string) bool
 	Operators  Operators
 	Shadows    Shadows
+	Work       Work
 	// IoT is the control plane for whoever Caller names.
 	IoT http.Handler
 }
@@ -209,6 +210,7 @@ func (a *API) socketMux() http.Handler {
 	m.HandleFunc("GET /v1/tail", a.tail)
 	a.access(m)
 	a.shadows(m)
+	a.work(m)
 	return m
 }
 

@@ -19,6 +19,7 @@ import (
 	"tidegate/gateway/ingest"
 	"tidegate/gateway/jobrunner"
 	"tidegate/gateway/jobs"
+	"tidegate/gateway/jobs/bundle"
 	"tidegate/gateway/jobs/streams"
 	"tidegate/gateway/mqtt"
 	"tidegate/gateway/mqtt/awstopic"
@@ -31,7 +32,11 @@ type JobsConfig struct {
 	Thing    string                   `yaml:"thing"`    // whose jobs the gateway carries out; empty: nobody's
 	Commands map[string]CommandConfig `yaml:"commands"` // what the operation run may run, by name
 	Reboot   []string                 `yaml:"reboot"`   // program and arguments that restart the machine
-	URL      string                   `yaml:"url"`      // where devices reach the HTTPS port, as https://HOST:PORT; empty: at this host's name
+	// Signers are the public keys of minisign whose signed jobs are taken: the line that
+	// begins with RW, or file:PATH.
+	Signers     []string `yaml:"signers"`
+	BundleBytes int64    `yaml:"bundle_bytes"` // the largest signed job with its files
+	URL         string   `yaml:"url"`          // where devices reach the HTTPS port, as https://HOST:PORT; empty: at this host's name
 }
 
 // CommandConfig is a command that a job may run.
@@ -42,7 +47,7 @@ type CommandConfig struct {
 
 // DefaultJobsConfig lets jobs restart the machine and run nothing.
 func DefaultJobsConfig() JobsConfig {
-	return JobsConfig{Thing: "gateway", Reboot: []string{"systemctl", "reboot"}}
+	return JobsConfig{Thing: "gateway", Reboot: []string{"systemctl", "reboot"}, BundleBytes: 1 << 30}
 }
 
 // Validate says what is impossible in c.
@@ -59,10 +64,41 @@ func (c JobsConfig) Validate() error {
 	if u, err := url.Parse(c.URL); c.URL != "" && (err != nil || u.Scheme != "https" || u.Host == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.User != nil) {
 		errs = append(errs, fmt.Errorf("url: is %q, expected https://HOST:PORT", c.URL))
 	}
+	for i, text := range c.Signers {
+		if strings.HasPrefix(text, "file:") {
+			continue // read at the start
+		}
+		if _, err := bundle.ParseSigner(text); err != nil {
+			errs = append(errs, fmt.Errorf("signers[%d]: %w", i, err))
+		}
+	}
+	if c.BundleBytes < 1<<10 {
+		errs = append(errs, fmt.Errorf("bundle_bytes: is %d, expected at least 1KiB", c.BundleBytes))
+	}
 	if len(c.Reboot) == 0 {
 		errs = append(errs, errors.New("reboot: is empty, expected a program and its arguments"))
 	}
 	return errors.Join(errs...)
+}
+
+// signers reads the public keys.
+func (c JobsConfig) signers() ([]bundle.Signer, error) {
+	var list []bundle.Signer
+	for i, text := range c.Signers {
+		if path, ok := strings.CutPrefix(text, "file:"); ok {
+			b, err := os.ReadFile(path)
+			if err != nil {
+				return nil, fmt.Errorf("jobs.signers[%d]: %w", i, err)
+			}
+			text = string(b)
+		}
+		s, err := bundle.ParseSigner(text)
+		if err != nil {
+			return nil, fmt.Errorf("jobs.signers[%d]: %w", i, err)
+		}
+		list = append(list, s)
+	}
+	return list, nil
 }
 
 // work is jobs, and the streams and files that go with them.
@@ -72,6 +108,7 @@ type work struct {
 	files   *streams.Room
 	room    *jobs.Room
 	door    *files.Files
+	bundles *reserved.Bundles
 }
 
 // openJobs opens the rooms and serves their topics.
@@ -95,6 +132,12 @@ func (n *Node) openJobs(topics *reserved.Topics) (err error) {
 	fleet.Watch(room.Changed)
 	w.jobs = reserved.NewJobs(room, n.store, n.Clock, n.Log)
 	w.jobs.GroupID = fleet.GroupID
+	signers, err := n.cfg.Jobs.signers()
+	if err != nil {
+		return err
+	}
+	w.bundles = &reserved.Bundles{Jobs: w.jobs, Room: room, Files: w.files, Store: n.store, Clock: n.Clock, Log: n.Log, Base: n.registry.Base(),
+		Spool: filepath.Join(n.cfg.Data, "files"), Limits: bundle.Limits{Bytes: n.cfg.Jobs.BundleBytes}, Signers: signers}
 	w.streams = reserved.NewStreams(w.files, n.registry.Base(), n.Log)
 	topics.Serve(awstopic.Jobs, w.jobs.Handle)
 	topics.Serve(awstopic.Streams, w.streams.Handle)

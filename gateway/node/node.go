@@ -197,7 +197,7 @@ func Build(cfg Config, d Deps) (_ *Node, err error) {
 	n.openControl()
 	local := localapi.New(localapi.Deps{Log: d.Log, Clock: d.Clock, Health: hp, Status: n.status, Submit: road.Submit, Follow: n.follow,
 		History: n.past, Devices: n.devices, TestDevice: n.testDevice, Upstreams: n.upstreams, ForgetUpstream: n.forgetUpstream, Rules: n.ruleList, Ledger: n.ledger,
-		Sessions: n.sessions, EndSession: n.broker.Delete, Operators: n.people(), Shadows: shadowDesk{n, shadows, shadowTopics, road}, IoT: n.control.Local(localapi.Caller)})
+		Sessions: n.sessions, EndSession: n.broker.Delete, Operators: n.people(), Shadows: shadowDesk{n, shadows, shadowTopics, road}, Work: workDesk{n}, IoT: n.control.Local(localapi.Caller)})
 	var open net.Listener // stays nil when it is off
 	if p := n.ports.Port("metrics"); p != nil {
 		open = p

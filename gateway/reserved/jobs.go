@@ -57,6 +57,11 @@ func (j *Jobs) Work(ctx context.Context) error {
 
 // wait makes a unit and returns when it is on the disk.
 func (j *Jobs) wait(build func(tx jobs.Tx, tell func(jobs.Notice)) error) error {
+	return j.waitUnit(func(u *store.Unit, tell func(jobs.Notice)) error { return build(u, tell) })
+}
+
+// waitUnit is wait for what needs all of a unit.
+func (j *Jobs) waitUnit(build func(u *store.Unit, tell func(jobs.Notice)) error) error {
 	done := make(chan error, 1)
 	err := j.commit(func(u *store.Unit, emit func(mqtt.Message)) error {
 		return build(u, func(n jobs.Notice) { j.tell(n, emit) })

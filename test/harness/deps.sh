@@ -8,6 +8,8 @@ wanted='
 mosquitto: the upstream broker of the whole-system tests, and the peer of the bench
 mosquitto-clients: a second opinion on what travels
 awscli: the unmodified aws command against the HTTPS doors
+minisign: signs jobs, and reads what was signed here
+curl: downloads in ranges
 swtpm: a TPM for the tests of keys
 gcc: the race detector
 libc6-dev: the race detector

@@ -17,6 +17,9 @@
 //	GET  /v1/shadow?thing=T&name=N&at=     → Shadow; POST ← an update request; DELETE
 //	GET  /v1/shadow/log?thing=T&name=N&since= → []ShadowChange
 //	POST /v1/files?bucket=B&key=K          ← content → File
+//	GET  /v1/files?bucket=B&key=K          → content
+//	GET  /v1/jobs/ID/payload               → what of a job is to be signed
+//	POST /v1/jobs/import                   ← a signed job → Imported
 //	GET  /v1/sessions                      → []Session
 //	GET, DELETE /v1/sessions?client=ID     → Session
 //	GET  /v1/operators                     → []Operator

@@ -3,7 +3,6 @@ package localclient
 import (
 	"context"
 	"encoding/json"
-	"io"
 	"net/url"
 	"time"
 )
@@ -80,13 +79,4 @@ func (c *Client) ShadowLog(ctx context.Context, thing, name string, since time.T
 		q.Set("since", since.Format(time.RFC3339Nano))
 	}
 	return es, c.get(ctx, "/v1/shadow/log", q, &es)
-}
-
-// AddFile has the gateway keep content under the name of an object.
-func (c *Client) AddFile(ctx context.Context, bucket, key string, content io.Reader) (f File, err error) {
-	b, err := io.ReadAll(content)
-	if err != nil {
-		return f, err
-	}
-	return f, c.do(ctx, "POST", "/v1/files", url.Values{"bucket": {bucket}, "key": {key}}, b, &f)
 }
