@@ -32,14 +32,14 @@ type needy struct {
 	Member string `json:"member" need:""`
 }
 
-func server(t *testing.T) string {
-	t.Helper()
+// ops is a server of a few operations.
+func ops() *restjson.Server {
 	echo := func(op string) func(c *restjson.Call, in *input) (any, error) {
 		return func(c *restjson.Call, in *input) (any, error) {
 			return map[string]any{"op": op, "in": in, "who": c.Who}, nil
 		}
 	}
-	s := &restjson.Server{
+	return &restjson.Server{
 		MaxBody: 100,
 		Ops: []restjson.Op{
 			restjson.Handle("Root", "POST", "/items", echo("Root")),
@@ -80,7 +80,11 @@ func server(t *testing.T) string {
 			return p
 		},
 	}
-	srv := httptest.NewServer(s)
+}
+
+func server(t *testing.T) string {
+	t.Helper()
+	srv := httptest.NewServer(ops())
 	t.Cleanup(srv.Close)
 	return srv.URL
 }
