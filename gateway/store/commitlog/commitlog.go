@@ -75,6 +75,7 @@ func (c *Config) setDefaults() error {
 type Log struct {
 	cfg      Config
 	ring     []*segment
+	sync     *syncer
 	number   uint64 // of the next file
 	left     atomic.Int64
 	lastSync atomic.Int64
@@ -103,7 +104,7 @@ func Open(cfg Config) (*Log, error) {
 	if err := cfg.setDefaults(); err != nil {
 		return nil, err
 	}
-	l := &Log{cfg: cfg, number: 1}
+	l := &Log{cfg: cfg, number: 1, sync: newSyncer()}
 	if err := l.openRing(); err != nil {
 		return nil, errors.Join(fmt.Errorf("commit log: %w", err), l.Close())
 	}
@@ -259,6 +260,7 @@ func (l *Log) Close() error {
 		all = errors.Join(all, s.f.Close())
 	}
 	l.ring, l.cur = nil, nil
+	l.sync.close()
 	if l.failed == nil {
 		l.failed = errors.New("commit log: closed")
 	}

@@ -12,15 +12,12 @@ import (
 
 // osFile is a file of the operating system; Sync is fdatasync, which leaves the times in the inode
 // alone: that is half the writes on a small disk.
-type osFile struct{ *os.File }
-
-func (f osFile) Sync() error {
-	for {
-		if err := syscall.Fdatasync(int(f.Fd())); !errors.Is(err, syscall.EINTR) {
-			return err
-		}
-	}
+type osFile struct {
+	*os.File
+	s *syncer
 }
+
+func (f osFile) Sync() error { return f.s.sync(f.File) }
 
 func (l *Log) openFile(path string) (File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
@@ -28,9 +25,9 @@ func (l *Log) openFile(path string) (File, error) {
 		return nil, err
 	}
 	if l.cfg.Wrap != nil {
-		return l.cfg.Wrap(filepath.Base(path), osFile{f}), nil
+		return l.cfg.Wrap(filepath.Base(path), osFile{f, l.sync}), nil
 	}
-	return osFile{f}, nil
+	return osFile{f, l.sync}, nil
 }
 
 // openRing opens every file that is there and makes the missing ones. A file gets its name only when
