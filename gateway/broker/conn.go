@@ -134,7 +134,8 @@ func (c *Conn) loop() {
 // read; nothing is held meanwhile unless a packet is incomplete.
 func (c *Conn) readable(fd uintptr) bool {
 	in := &c.in
-	for {
+	for reads := 0; ; reads++ {
+		often := reads >= manyReads
 		if c.kicked.Load() != nil {
 			in.err = errLost
 			return true
@@ -144,7 +145,7 @@ func (c *Conn) readable(fd uintptr) bool {
 		var n int
 		var err error
 		if c.t.tls != nil {
-			c.t.wire.fd = int(fd)
+			c.t.wire.fd, c.t.wire.often = int(fd), often
 			if n, err = c.t.tls.Read(space); err == errWouldBlock {
 				err = syscall.EAGAIN
 			}
@@ -152,7 +153,7 @@ func (c *Conn) readable(fd uintptr) bool {
 				c.flush()
 			}
 		} else {
-			n, err = sysRead(int(fd), space)
+			n, err = sysRead(int(fd), space, often)
 		}
 		if n <= 0 {
 			c.endBatch()

@@ -333,12 +333,11 @@ func (c *Conn) write(b []byte, block bool) (int, error) {
 func (c *Conn) writable(fd uintptr) bool {
 	o := &c.out
 	for o.wn < len(o.wbuf) {
-		n, err := syscall.Write(int(fd), o.wbuf[o.wn:])
+		n, err := sysWrite(int(fd), o.wbuf[o.wn:])
 		if n > 0 {
 			o.wn += n
 		}
 		switch {
-		case err == syscall.EINTR:
 		case err == syscall.EAGAIN:
 			return !o.wblock
 		case err != nil:

@@ -3,7 +3,6 @@ package broker
 import (
 	"context"
 	"crypto/tls"
-	"io"
 	"net"
 	"sync"
 	"syscall"
@@ -101,7 +100,8 @@ func (t *Transport) own() {
 // has, writes gather in memory until the broker takes them out with its own.
 type wire struct {
 	net.Conn
-	fd    int // of the read in progress
+	fd    int  // of the read in progress
+	often bool // and whether it is one of many
 	owned bool
 
 	mu  sync.Mutex
@@ -120,7 +120,7 @@ func (w *wire) Read(p []byte) (int, error) {
 	if !w.owned {
 		return w.Conn.Read(p)
 	}
-	n, err := sysRead(w.fd, p)
+	n, err := sysRead(w.fd, p, w.often)
 	if err == syscall.EAGAIN {
 		return 0, errWouldBlock
 	}
@@ -151,20 +151,4 @@ func (w *wire) pending() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return len(w.out) > 0
-}
-
-// sysRead reads once without blocking: EAGAIN when there is nothing, io.EOF at the end.
-func sysRead(fd int, p []byte) (int, error) {
-	for {
-		n, err := syscall.Read(fd, p)
-		switch {
-		case err == syscall.EINTR:
-		case err != nil:
-			return 0, err
-		case n == 0:
-			return 0, io.EOF
-		default:
-			return n, nil
-		}
-	}
 }
