@@ -59,7 +59,7 @@ func main() {
 		os.Exit(2)
 	}
 	var run []Case
-	for _, c := range cases {
+	for _, c := range slices.Concat(cases, shadowCases) {
 		if match.MatchString(c.Name) {
 			run = append(run, c)
 		}
