@@ -165,16 +165,28 @@ func (r *Road) planFor(run *mqtt.Run) *plan {
 			return p
 		}
 	}
-	r.mu.RLock()
-	p := r.plans[run.Topic]
-	r.mu.RUnlock()
-	if p == nil || p.gen != gen || !p.route.Fresh() {
-		p = r.makePlan(run.Topic, gen)
-	}
+	p := r.plan(run.Topic, gen)
 	if run.Memo != nil {
 		run.Memo.Topic, run.Memo.Plan = p.topic, p
 	}
 	return p
+}
+
+func (r *Road) plan(topic string, gen uint64) *plan {
+	r.mu.RLock()
+	p := r.plans[topic]
+	r.mu.RUnlock()
+	if p == nil || p.gen != gen || !p.route.Fresh() {
+		p = r.makePlan(topic, gen)
+	}
+	return p
+}
+
+// Wants says whether a message on topic would reach anybody: a session, a rule, a follower, or somebody who has it kept.
+// Who makes messages only to tell need not make one that nobody would hear.
+func (r *Road) Wants(topic string) bool {
+	p := r.plan(topic, r.gen.Load()+r.rules.Gen())
+	return p.kept || p.rules != nil || p.reserved || p.route.Targets > 0
 }
 
 func (r *Road) makePlan(topic string, gen uint64) *plan {

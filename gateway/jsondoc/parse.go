@@ -7,6 +7,7 @@ import (
 	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
+	"unsafe"
 )
 
 // What Parse can find wrong, besides a *SyntaxError.
@@ -32,11 +33,13 @@ type Options struct {
 	MaxSize  int   // bytes of input; 0: any
 	MaxDepth int   // levels of containers, at most the constant MaxDepth; 0: that
 	Mark     int64 // what every scalar and null is marked with
+	Alias    bool  // the result may point into the input, which must not change as long as the result is used
 }
 
 // Parse reads one JSON text. Beyond the grammar of RFC 8259 it refuses what could not be
 // given back as it came: unpaired surrogates in escapes, and exponents of more than nine
-// digits. Of several members with one name the last one wins. The result does not alias b.
+// digits. Of several members with one name the last one wins. The result does not alias b
+// unless o says so.
 func Parse(b []byte, o Options) (Value, error) { return parse(nil, b, o) }
 
 func parse(a *Arena, b []byte, o Options) (Value, error) {
@@ -52,7 +55,13 @@ func parse(a *Arena, b []byte, o Options) (Value, error) {
 	if a == nil {
 		a = &Arena{chunk: make([]Member, 0, min(firstChunk, bytes.Count(b, comma)+bytes.Count(b, brace)+1))}
 	}
-	p := parser{s: string(b), mark: o.Mark, room: o.MaxDepth, arena: a, stack: a.stack[:0]}
+	text := ""
+	if o.Alias {
+		text = unsafe.String(unsafe.SliceData(b), len(b))
+	} else {
+		text = string(b)
+	}
+	p := parser{s: text, mark: o.Mark, room: o.MaxDepth, arena: a, stack: a.stack[:0]}
 	defer func() { a.stack = p.stack[:0] }()
 	p.stack = append(p.stack, Member{})
 	p.space()

@@ -101,7 +101,7 @@ func TestWhatNobodyWantsIsNotMade(t *testing.T) {
 	h := newHouse(t)
 	h.shadows.Wanted = func(topic string) bool { return strings.HasSuffix(topic, "/delta") }
 	got := h.send(mqtt.Message{Topic: "$aws/things/x/shadow/update", Payload: []byte(`{"state":{"desired":{"a":1}}}`)})
-	if !strings.Contains(got, "update/delta ") || !strings.Contains(got, "update/accepted ") || strings.Contains(got, "documents") {
+	if !strings.Contains(got, "update/delta ") || strings.Contains(got, "accepted") || strings.Contains(got, "documents") {
 		t.Errorf("got %s", got)
 	}
 }

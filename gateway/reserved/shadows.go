@@ -32,25 +32,30 @@ func NewShadows(room *shadow.Room, clk clock.Clock, log *slog.Logger) *Shadows {
 }
 
 // Update is shadow.Room.Update and hands the messages that tell of the change to emit:
-// delta when there is one, documents, accepted. A refusal emits nothing. The change
-// always holds what was accepted.
+// delta when there is one, documents, accepted; those that somebody wants. A refusal
+// emits nothing. The change always holds what was accepted.
 func (s *Shadows) Update(u *store.Unit, id shadow.ID, request []byte, emit func(mqtt.Message)) (shadow.Change, error) {
+	return s.update(u, id, request, shadow.WantAccepted, emit)
+}
+
+// update is Update with the documents that the caller itself needs.
+func (s *Shadows) update(u *store.Unit, id shadow.ID, request []byte, need shadow.Parts, emit func(mqtt.Message)) (shadow.Change, error) {
 	var names [3]string // in the order in which they are sent
 	var want shadow.Parts
 	t := topic(id, awstopic.Update)
 	for i, p := range parts {
 		t.Reply = p.reply
 		names[i] = t.String()
-		if s.Wanted == nil || p.part == shadow.WantAccepted || s.Wanted(names[i]) {
+		if s.Wanted == nil || s.Wanted(names[i]) {
 			want |= p.part
 		}
 	}
-	c, err := s.room.Update(u, id, request, want)
+	c, err := s.room.Update(u, id, request, want|need)
 	if err != nil {
 		return c, err
 	}
 	for i, doc := range [3][]byte{c.Delta, c.Documents, c.Accepted} {
-		if doc != nil {
+		if doc != nil && want&parts[i].part != 0 {
 			emit(message(names[i], doc))
 		}
 	}
@@ -94,7 +99,7 @@ func (s *Shadows) Handle(u *store.Unit, t awstopic.Topic, m *mqtt.Message, emit 
 	switch t.Op {
 	case awstopic.Update:
 		var c shadow.Change
-		c, err = s.Update(u, id, m.Payload, emit)
+		c, err = s.update(u, id, m.Payload, 0, emit)
 		token = c.Token
 	case awstopic.Get:
 		var a shadow.Answer

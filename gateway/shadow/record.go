@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"unsafe"
 
 	"tidegate/gateway/clock"
 	"tidegate/gateway/jsondoc"
@@ -110,7 +111,7 @@ func decode(b []byte, trees *jsondoc.Arena) (r record, err error) {
 	if form != formShadow || len(b) == 0 || b[0]&^(hasDesired|hasReported) != 0 {
 		return r, errDamaged
 	}
-	has, rest := b[0], string(b[1:])
+	has, rest := b[0], unsafe.String(unsafe.SliceData(b[1:]), len(b)-1) // a value of the store never changes
 	if has&hasDesired != 0 {
 		if r.doc.Desired, rest, err = trees.DecodeBinary(rest, at); err != nil || r.doc.Desired.Kind() != jsondoc.Object {
 			return r, errDamaged

@@ -1,6 +1,7 @@
 package shadow
 
 import (
+	"strings"
 	"unicode/utf8"
 
 	"tidegate/gateway/clock"
@@ -65,7 +66,7 @@ func (lim *Limits) parseUpdate(trees *jsondoc.Arena, b []byte, now int64) (u upd
 		}
 		return u, errTooLarge
 	}
-	doc, err := trees.Parse(b, jsondoc.Options{Mark: now})
+	doc, err := trees.Parse(b, jsondoc.Options{Mark: now, Alias: true})
 	switch {
 	case err == jsondoc.ErrEncoding:
 		return u, errEncoding
@@ -77,7 +78,7 @@ func (lim *Limits) parseUpdate(trees *jsondoc.Arena, b []byte, now int64) (u upd
 	tok, tokenErr := lim.token(&doc)
 	u.token = tok
 	u.state = doc.Get("state")
-	if lim.tooLarge(u.state) {
+	if len(b) > lim.Document && lim.tooLarge(u.state) { // nothing is longer than it was written
 		return u, errTooLarge
 	}
 	switch u.state.Kind() {
@@ -159,7 +160,7 @@ func (lim *Limits) token(doc *jsondoc.Value) (string, error) {
 	if v.Kind() != jsondoc.String || len(v.Text()) > lim.Token {
 		return "", errToken
 	}
-	return v.Text(), nil
+	return strings.Clone(v.Text()), nil // it outlives the request
 }
 
 // parseGet reads a get request: nothing, or an object with a token.
