@@ -98,7 +98,12 @@ func (d *decoder) text() (string, bool) {
 	}
 	t := d.s[:n]
 	d.s = d.s[n:]
-	return t, utf8.ValidString(t)
+	for i := range len(t) {
+		if t[i] >= utf8.RuneSelf {
+			return t, utf8.ValidString(t)
+		}
+	}
+	return t, true
 }
 
 func (d *decoder) value(v *Value, room int) bool {

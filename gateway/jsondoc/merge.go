@@ -36,6 +36,9 @@ func merge(a *Arena, dst, src *Value) Value {
 	if len(src.kids) == 0 {
 		return *dst
 	}
+	if src.flags&nullBelow == 0 && covers(src, dst) {
+		return *src
+	}
 	d, s := dst.kids, src.kids
 	kids := a.take(len(d) + len(s))
 	for len(d) > 0 || len(s) > 0 {
@@ -63,6 +66,26 @@ func merge(a *Arena, dst, src *Value) Value {
 		s = s[1:]
 	}
 	return ordered(kids)
+}
+
+// covers says whether a patch without nulls has every member of dst, so that nothing of dst is left: a device that tells
+// all its readings anew.
+func covers(src, dst *Value) bool {
+	if len(src.kids) < len(dst.kids) {
+		return false
+	}
+	s := src.kids
+	for i := range dst.kids {
+		d := &dst.kids[i]
+		for len(s) > 0 && s[0].Key < d.Key {
+			s = s[1:]
+		}
+		if len(s) == 0 || s[0].Key != d.Key || d.Value.kind == Object && s[0].Value.kind == Object && !covers(&s[0].Value, &d.Value) {
+			return false
+		}
+		s = s[1:]
+	}
+	return true
 }
 
 // nothing stands for the member that is not there; it is never written.

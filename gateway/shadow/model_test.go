@@ -416,12 +416,12 @@ func BenchmarkUpdate1KB(b *testing.B) {
 	errDone := errors.New("done")
 	b.ReportAllocs()
 	b.SetBytes(int64(len(kilobyte)))
-	if err := h.db.Wait(func(u *store.Unit) error { _, err := h.Update(u, kiln, kilobyte, shadow.WantAll); return err }); err != nil {
+	if err := h.db.Wait(func(u *store.Unit) error { _, err := h.Update(u, kiln, kilobyte, shadow.WantAccepted); return err }); err != nil {
 		b.Fatal(err)
 	}
 	for b.Loop() {
 		if err := h.db.Do(func(u *store.Unit) error {
-			if _, err := h.Update(u, kiln, kilobyte, shadow.WantAll); err != nil {
+			if _, err := h.Update(u, kiln, kilobyte, shadow.WantAccepted); err != nil {
 				return err
 			}
 			return errDone
