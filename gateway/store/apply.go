@@ -116,6 +116,7 @@ func (s *Store) apply() (more bool, err error) {
 	entries := slices.Clone(s.ring[from:to])
 	more = to < len(s.ring) && s.ring[to].index <= s.acked
 	segs := slices.Clone(s.segs)
+	was := s.trail
 	s.mu.Unlock()
 	if len(entries) == 0 {
 		return false, nil
@@ -133,10 +134,16 @@ func (s *Store) apply() (more bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	trail, gone, err := s.applyTrail(w, entries)
+	if err != nil {
+		return false, err
+	}
 	state := map[string]op{}
 	for _, e := range entries {
 		for i := range e.ops {
-			state[e.ops[i].key] = e.ops[i]
+			if !e.ops[i].note {
+				state[e.ops[i].key] = e.ops[i]
+			}
 		}
 	}
 	for _, o := range state {
@@ -155,6 +162,12 @@ func (s *Store) apply() (more bool, err error) {
 		for i := range kept {
 			err = errors.Join(err, w.txn.Set(stateKey(kept[i].key), kept[i].val))
 		}
+		for _, key := range gone {
+			err = errors.Join(err, w.txn.Delete(key))
+		}
+		if trail != was {
+			err = errors.Join(err, w.txn.Set(keyTrail, trail.encode()))
+		}
 		return errors.Join(err, w.txn.Set(keyNext, u64(last.next)), w.txn.Set(keyApplied, u64(last.index)))
 	}); err != nil {
 		return false, err
@@ -165,6 +178,7 @@ func (s *Store) apply() (more bool, err error) {
 	s.pendB -= bytes
 	s.pending.Store(int64(s.pendB))
 	s.segs = segs
+	s.trail = trail
 	s.evict(s.cfg.RingBytes)
 	s.space.Broadcast()
 	s.mu.Unlock()

@@ -179,6 +179,9 @@ func (s *Store) readMeta() (restored bool, err error) {
 				return err
 			}
 		}
+		if err := s.readTrail(txn); err != nil {
+			return err
+		}
 		it := txn.NewIterator(badger.IteratorOptions{Prefix: []byte(prefixSegment), PrefetchValues: true, PrefetchSize: 64})
 		defer it.Close()
 		for it.Rewind(); it.Valid(); it.Next() {

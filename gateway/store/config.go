@@ -26,6 +26,7 @@ type Config struct {
 	FullAfter  time.Duration // Submit that has waited so long because nothing is applied refuses with fault.Full
 
 	SegmentBytes int64 // records are dropped in portions of about so many bytes
+	TrailBytes   int64 // of notes that are kept for looking back (the past of shadows), the oldest going first; negative: none
 
 	MemTable  int64 // bytes of one of Badger's two tables in memory
 	ValueFile int64 // bytes of one of Badger's value files
@@ -76,6 +77,7 @@ func DefaultConfig(dir string) Config {
 		QueueBytes:   4 << 20,
 		FullAfter:    5 * time.Second,
 		SegmentBytes: 8 << 20,
+		TrailBytes:   64 << 20,
 		MemTable:     4 << 20,
 		ValueFile:    32 << 20,
 		Ballast:      32 << 20,
@@ -96,6 +98,7 @@ func (c *Config) setDefaults() error {
 	orInt(&c.QueueBytes, d.QueueBytes)
 	orInt(&c.FullAfter, d.FullAfter)
 	orInt(&c.SegmentBytes, d.SegmentBytes)
+	orInt(&c.TrailBytes, d.TrailBytes)
 	orInt(&c.MemTable, d.MemTable)
 	orInt(&c.ValueFile, d.ValueFile)
 	orInt(&c.Ballast, d.Ballast)

@@ -11,7 +11,7 @@ import (
 //
 //	version u8 = 1 | first record number | number of blocks | number of writes |
 //	blocks: count, length, data … |
-//	writes: kind u8 (0 put, 1 delete), key length, key, and for a put value length, value …
+//	writes: kind u8 (0 put, 1 delete, 2 note), key length, key, and but for a delete value length, value …
 //
 // The log's checksum, or the seal, covers it; the seal's additional data is the index.
 const (
@@ -21,6 +21,10 @@ const (
 	maxOpOverhead   = 1 + 2*binary.MaxVarintLen32
 	maxKeyLen       = 32 << 10 // Badger takes less than 64 KiB
 	maxRecordsInRec = 1 << 20
+
+	opPut  = 0
+	opDel  = 1
+	opNote = 2
 )
 
 var errEntry = errors.New("entry cannot be decoded")
@@ -93,9 +97,12 @@ func encode(e *entry, units []*Unit, ride []op) []byte {
 }
 
 func appendOp(b []byte, o *op) []byte {
-	kind := byte(0)
-	if o.del {
-		kind = 1
+	kind := byte(opPut)
+	switch {
+	case o.del:
+		kind = opDel
+	case o.note:
+		kind = opNote
 	}
 	b = binary.AppendUvarint(append(b, kind), uint64(len(o.key)))
 	b = append(b, o.key...)
@@ -171,8 +178,8 @@ func decode(index uint64, payload []byte) (*entry, error) {
 	}
 	for ; nops > 0 && !r.bad; nops-- {
 		kind := r.byte()
-		o := op{key: string(r.bytes()), del: kind == 1}
-		if kind > 1 {
+		o := op{key: string(r.bytes()), del: kind == opDel, note: kind == opNote}
+		if kind > opNote {
 			r.bad = true
 		}
 		if !o.del {

@@ -2,7 +2,10 @@ package store
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
+	"hash/crc32"
+	"slices"
 	"testing"
 	"time"
 
@@ -188,6 +191,26 @@ func FuzzParseChunk(f *testing.F) {
 		}
 		if len(recs) == 0 || first != next {
 			t.Fatalf("%d blocks end at %d, not %d", len(recs), first, next)
+		}
+	})
+}
+
+func FuzzNotesIn(f *testing.F) {
+	seal := func(b []byte) []byte { return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli)) }
+	f.Add([]byte{trailVersion, 1, 'a', 2, 'h', 'i', 1, 'b', 0}, true)
+	f.Add([]byte{trailVersion, 1, 'a', 255}, true)
+	f.Add([]byte{trailVersion}, false)
+	f.Fuzz(func(t *testing.T, b []byte, fix bool) {
+		if fix {
+			b = seal(slices.Clone(b))
+		}
+		found, err := notesIn(b, "a", nil)
+		size := 0
+		for _, n := range found {
+			size += len(n) + 3 // lengths and the key
+		}
+		if err == nil && size > len(b) {
+			t.Errorf("%d bytes of notes out of %d", size, len(b))
 		}
 	})
 }

@@ -33,11 +33,14 @@ const (
 //	k/<key of a room>                    -> its value
 //	s/<segment u64>                      -> last number, bytes, unix milliseconds of the last write: 3 × u64
 //	o/<segment u64><first number u64>    -> chunk of record blocks
+//	m/trail                              -> first chunk of notes, number behind the last one, bytes: 3 × u64
+//	t/<number u64>                       -> chunk of notes
 var (
 	keySchema  = []byte("m/schema")
 	keyEpoch   = []byte("m/epoch")
 	keyApplied = []byte("m/applied")
 	keyNext    = []byte("m/next")
+	keyTrail   = []byte("m/trail")
 	keyTidy    = []byte("m/tidy") // written to be dropped
 )
 
@@ -45,6 +48,7 @@ const (
 	prefixState   = "k/"
 	prefixSegment = "s/"
 	prefixChunk   = "o/"
+	prefixTrail   = "t/"
 )
 
 func u64(v uint64) []byte { return binary.BigEndian.AppendUint64(nil, v) }

@@ -35,7 +35,7 @@ const producers = 6
 func victimConfig(dir string) store.Config {
 	cfg := small(dir)
 	cfg.Key = []byte("0123456789abcdef")
-	cfg.MemTable, cfg.ValueFile, cfg.SegmentBytes = 1<<20, 1<<20, 64<<10 // so that tables, files and segments turn over
+	cfg.MemTable, cfg.ValueFile, cfg.SegmentBytes, cfg.TrailBytes = 1<<20, 1<<20, 64<<10, 64<<10 // so that tables, files and segments turn over
 	cfg.ApplyBytes, cfg.ApplyEvery = 64<<10, 20*time.Millisecond
 	return cfg
 }
@@ -90,6 +90,7 @@ func victim(dir string) {
 					u.Append(store.Rec{Count: 1, Data: append(fmt.Appendf(nil, "%d %d ", p, n), make([]byte, rand.IntN(3000))...)})
 					u.Put(fmt.Sprintf("last/%d", p), val)
 					u.Put(fmt.Sprintf("twin/%d", p), val)
+					u.Note(fmt.Sprintf("last/%d", p), val)
 					return nil
 				}, func(first []uint64, err error) {
 					if err == nil {
@@ -115,6 +116,7 @@ func TestKillNineLosesNothingAcknowledged(t *testing.T) {
 	}
 	acked := map[string]uint64{} // "producer n" → number
 	last := [producers]uint64{}
+	notes := uint64(0)
 	for round := range rounds {
 		cmd := exec.Command(os.Args[0], "-test.run", "^$")
 		cmd.Env = append(os.Environ(), victimDir+"="+dir)
@@ -167,6 +169,20 @@ func TestKillNineLosesNothingAcknowledged(t *testing.T) {
 				}
 			}
 		}
+		for p := range producers { // the trail tells every value, one behind the other
+			told, v := uint64(0), get(t, s, fmt.Sprintf("last/%d", p))
+			if err := s.Notes(fmt.Sprintf("last/%d", p), func(note []byte) bool {
+				n := binary.BigEndian.Uint64(note)
+				if told == 0 && string(note) != v || told > 0 && n != told-1 {
+					t.Errorf("round %d: producer %d: the trail has %d behind %d, the state is %x", round, p, n, told, v)
+				}
+				told = n
+				return true
+			}); err != nil {
+				t.Fatal(err)
+			}
+			notes += told
+		}
 		// What must be there: everything from the floor that the applier wrote, or from the log.
 		floor := uint64(1)
 		if v, _ := s.Get("floor"); v != nil {
@@ -202,6 +218,9 @@ func TestKillNineLosesNothingAcknowledged(t *testing.T) {
 		}
 	}
 	t.Logf("%d kills, %d acknowledged", rounds, len(acked))
+	if notes == 0 {
+		t.Error("the trail has nothing")
+	}
 	if len(acked) < 100*rounds/2 {
 		t.Errorf("only %d acknowledged: the victim does not get to work", len(acked))
 	}

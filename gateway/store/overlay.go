@@ -23,7 +23,9 @@ type overlaid struct {
 func (o *overlay) set(ops []op, ticket uint64) {
 	o.mu.Lock()
 	for i := range ops {
-		o.m[ops[i].key] = overlaid{ops[i].val, ticket}
+		if !ops[i].note {
+			o.m[ops[i].key] = overlaid{ops[i].val, ticket}
+		}
 	}
 	o.mu.Unlock()
 }

@@ -44,6 +44,7 @@ type Stats struct {
 
 	Segments     int    // of records in Badger
 	SegmentBytes int64  // in them
+	TrailBytes   int64  // of notes in Badger
 	PendingBytes int    // committed, not yet applied
 	RingBytes    int    // of commits in memory
 	QueueBytes   int    // submitted, not yet committed
@@ -62,7 +63,7 @@ func (s *Store) Stats() Stats {
 		Damages: len(s.damages),
 	}
 	s.mu.Lock()
-	st.Segments, st.PendingBytes, st.RingBytes = len(s.segs), s.pendB, s.ringB
+	st.Segments, st.PendingBytes, st.RingBytes, st.TrailBytes = len(s.segs), s.pendB, s.ringB, s.trail.bytes
 	for i := range s.segs {
 		st.SegmentBytes += s.segs[i].Bytes
 	}

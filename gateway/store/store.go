@@ -75,6 +75,7 @@ type Store struct {
 	acked   uint64        // greatest index whose Dones have run
 	ackedTo atomic.Uint64 // the number behind the last record whose Done has run; read without mu
 	segs    []Segment
+	trail   trail
 
 	applyMu   sync.Mutex    // one writer of Badger; guards what follows
 	stale     int64         // bytes of large values of state written since value files were looked at

@@ -13,11 +13,12 @@ type Rec struct {
 	Data  []byte
 }
 
-// op is one physical write: the value of a key, or its absence.
+// op is one physical write: the value of a key, or its absence; or a note, which goes to the trail and is no value.
 type op struct {
-	key string
-	val []byte
-	del bool
+	key  string
+	val  []byte
+	del  bool
+	note bool
 }
 
 // Unit is what becomes durable as a whole or not at all: records and writes of state. It is filled
@@ -78,6 +79,11 @@ func (u *Unit) Put(key string, val []byte) {
 // Del removes key.
 func (u *Unit) Del(key string) { u.add(op{key: key, del: true}) }
 
+// Note adds a note under key to the trail, which keeps the last Config.TrailBytes of what all units noted; see
+// Store.Notes. The key is none of those of Put: what a note says is not read back by Get. The store keeps note: it must
+// never change again.
+func (u *Unit) Note(key string, note []byte) { u.add(op{key: key, val: note, note: true}) }
+
 func (u *Unit) add(o op) {
 	u.ops = append(u.ops, o)
 	u.size += len(o.key) + len(o.val) + maxOpOverhead
@@ -88,7 +94,7 @@ func (u *Unit) add(o op) {
 // It is nil when there is none. The value must not be changed.
 func (u *Unit) Get(key string) ([]byte, error) {
 	for i := len(u.ops) - 1; i >= 0; i-- {
-		if o := &u.ops[i]; o.key == key {
+		if o := &u.ops[i]; o.key == key && !o.note {
 			return o.val, nil
 		}
 	}
