@@ -105,7 +105,10 @@ func size(n int64) string {
 
 // since reads a point in time: a duration before now such as 90s, 1h or 2d, or a time
 // as RFC 3339 has it.
-func since(s string, now time.Time) (time.Time, error) {
+func since(s string, now time.Time) (time.Time, error) { return moment("--since", s, now) }
+
+// moment is since for a flag of another name.
+func moment(flag, s string, now time.Time) (time.Time, error) {
 	if s == "" {
 		return time.Time{}, nil
 	}
@@ -120,5 +123,5 @@ func since(s string, now time.Time) (time.Time, error) {
 	if d, err := time.ParseDuration(s); err == nil && d >= 0 {
 		return now.Add(-d), nil
 	}
-	return time.Time{}, misuse(fmt.Errorf("--since is %q, expected a duration such as 90s, 1h or 2d, or a time such as 2026-05-01T12:00:00Z", s))
+	return time.Time{}, misuse(fmt.Errorf("%s is %q, expected a duration such as 90s, 1h or 2d, or a time such as 2026-05-01T12:00:00Z", flag, s))
 }

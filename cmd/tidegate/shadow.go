@@ -1,12 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"os/signal"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -22,7 +24,10 @@ func shadowCmd(w *world) *cobra.Command {
 
 func shadowLs(w *world) *cobra.Command {
 	a := &asking{w: w}
-	return a.flags(&cobra.Command{Use: "ls [THING]", Short: "list shadows", Args: cobra.MaximumNArgs(1),
+	var watch bool
+	c := a.flags(&cobra.Command{Use: "ls [THING]", Short: "list shadows", Args: cobra.MaximumNArgs(1),
+		Long: `List shadows: their version, whether desired differs from reported, and when they were
+last changed. --watch goes on with a line for each change, until interrupted.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			thing := ""
 			if len(args) > 0 {
@@ -32,18 +37,72 @@ func shadowLs(w *world) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.print(ss, func() {
+			if err := a.print(ss, func() {
 				var rows [][]string
 				for _, s := range ss {
-					delta := "-"
-					if s.Delta {
-						delta = "yes"
-					}
-					rows = append(rows, []string{s.Thing, orDash(s.Name), strconv.FormatInt(s.Version, 10), delta})
+					rows = append(rows, []string{s.Thing, orDash(s.Name), strconv.FormatInt(s.Version, 10), yesOrDash(s.Delta), ago(time.Now(), s.Changed)})
 				}
-				a.table("THING SHADOW VERSION DELTA", rows)
+				a.table("THING SHADOW VERSION DELTA CHANGED", rows)
+			}); err != nil || !watch {
+				return err
+			}
+			return a.watchShadows(c.Context(), a.client(), cmp.Or(thing, "+"), func(t shadowEvent) error {
+				return a.print(t, func() {
+					what := "version " + strconv.FormatInt(t.Version, 10)
+					if t.Deleted {
+						what = "deleted"
+					}
+					fmt.Fprintf(a.w.out, "%s  %s  %s  %s\n", t.At.Local().Format("15:04:05"), t.Thing, orDash(t.Name), what)
+				})
 			})
 		}})
+	c.Flags().BoolVar(&watch, "watch", false, "go on with a line for each change")
+	return c
+}
+
+func yesOrDash(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "-"
+}
+
+// shadowEvent is what has happened to a shadow.
+type shadowEvent struct {
+	At      time.Time `json:"at"`
+	Thing   string    `json:"thing"`
+	Name    string    `json:"name,omitempty"`
+	Version int64     `json:"version"`
+	Deleted bool      `json:"deleted,omitempty"`
+}
+
+// watchShadows calls fn for what happens to the shadows of a thing, + for all, until interrupted.
+func (a *asking) watchShadows(ctx context.Context, cl *localclient.Client, thing string, fn func(shadowEvent) error) error {
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	return cl.Tail(ctx, "$aws/things/"+thing+"/shadow/#", time.Time{}, func(m localclient.Message) error {
+		_, rest, _ := strings.Cut(m.Topic, "/things/")
+		thing, rest, _ := strings.Cut(rest, "/shadow/")
+		e := shadowEvent{At: m.At, Thing: thing}
+		if rest, named := strings.CutPrefix(rest, "name/"); named {
+			e.Name, _, _ = strings.Cut(rest, "/")
+		}
+		var doc struct {
+			Version int64
+			Current struct{ Version int64 }
+		}
+		switch {
+		case m.Origin != "service" || json.Unmarshal(m.Bytes(), &doc) != nil:
+			return nil
+		case strings.HasSuffix(rest, "update/documents"):
+			e.Version = doc.Current.Version
+		case strings.HasSuffix(rest, "delete/accepted"):
+			e.Version, e.Deleted = doc.Version, true
+		default:
+			return nil
+		}
+		return fn(e)
+	})
 }
 
 // nameFlag adds --name.
@@ -57,10 +116,10 @@ func shadowShow(w *world) *cobra.Command {
 	var name, at string
 	var watch bool
 	c := nameFlag(a.flags(&cobra.Command{Use: "show THING", Short: "show a shadow, as it is or --at a time as it was", Args: cobra.ExactArgs(1),
-		Long: `Show a shadow. --at tells what it was at a time, from what the journal has kept.
+		Long: `Show a shadow. --at tells what it was at a time; the past goes back as far as "shadow log" does.
 --watch shows it again whenever it changes, until interrupted.`,
 		RunE: func(c *cobra.Command, args []string) error {
-			when, err := since(at, time.Now())
+			when, err := moment("--at", at, time.Now())
 			if err != nil {
 				return err
 			}
@@ -84,24 +143,19 @@ func shadowShow(w *world) *cobra.Command {
 
 // watchShadow shows a shadow whenever it changes, until interrupted.
 func (a *asking) watchShadow(ctx context.Context, cl *localclient.Client, thing, name string) error {
-	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
-	return cl.Tail(ctx, shadowTopic(thing, name)+"/update/documents", time.Time{}, func(localclient.Message) error {
+	return a.watchShadows(ctx, cl, thing, func(e shadowEvent) error {
+		if e.Name != name {
+			return nil
+		}
+		if e.Deleted {
+			return a.print(e, func() { fmt.Fprintf(a.w.out, "\ndeleted        %s\n", e.At.Local().Format("2006-01-02 15:04:05")) })
+		}
 		s, err := cl.Shadow(ctx, thing, name, time.Time{})
-		if err != nil {
-			return err
+		if err != nil { // deleted meanwhile: that is told next
+			return nil
 		}
 		return a.print(s, func() { fmt.Fprintln(a.w.out); a.shadow(s) })
 	})
-}
-
-// shadowTopic is where the messages about a shadow are.
-func shadowTopic(thing, name string) string {
-	t := "$aws/things/" + thing + "/shadow"
-	if name != "" {
-		t += "/name/" + name
-	}
-	return t
 }
 
 // shadow prints one.
@@ -136,13 +190,15 @@ func (a *asking) document(name string, b json.RawMessage) {
 func shadowSet(w *world) *cobra.Command {
 	a := &asking{w: w}
 	var name, desired, reported string
+	var version int64
 	c := nameFlag(a.dataFlag(&cobra.Command{Use: "set THING [REQUEST]", Short: "change a shadow", Args: cobra.RangeArgs(1, 2),
 		Long: `Change a shadow: by --desired or --reported and a JSON object that is merged in (null
 removes), or by a whole update request, such as {"state":{"desired":{"on":true}}}. A
-REQUEST of - is read from standard input.`,
+REQUEST of - is read from standard input. With --if-version it is changed only while it
+has that version. What was accepted is printed.`,
 		Example: `  tidegate shadow set pump1 --desired '{"speed":40}'`,
 		RunE: func(c *cobra.Command, args []string) error {
-			request, err := shadowRequest(w.in, args[1:], desired, reported)
+			request, err := shadowRequest(w.in, args[1:], desired, reported, version)
 			if err != nil {
 				return err
 			}
@@ -154,14 +210,17 @@ REQUEST of - is read from standard input.`,
 		}}), &name)
 	c.Flags().StringVar(&desired, "desired", "", "what to merge into desired, as `JSON`")
 	c.Flags().StringVar(&reported, "reported", "", "what to merge into reported, as `JSON`")
+	c.Flags().Int64Var(&version, "if-version", -1, "only if this is its `VERSION`")
 	return c
 }
 
-func shadowRequest(in io.Reader, args []string, desired, reported string) ([]byte, error) {
+func shadowRequest(in io.Reader, args []string, desired, reported string, version int64) ([]byte, error) {
 	given := desired != "" || reported != ""
 	switch {
 	case given == (len(args) > 0):
 		return nil, misuse(fmt.Errorf("set it to what? give --desired or --reported, or an update request"))
+	case !given && version >= 0:
+		return nil, misuse(fmt.Errorf("--if-version goes with --desired and --reported; an update request has \"version\" itself"))
 	case !given && args[0] == "-":
 		return io.ReadAll(in)
 	case !given:
@@ -177,7 +236,11 @@ func shadowRequest(in io.Reader, args []string, desired, reported string) ([]byt
 		}
 		state[section] = json.RawMessage(text)
 	}
-	return json.Marshal(map[string]any{"state": state})
+	request := map[string]any{"state": state}
+	if version >= 0 {
+		request["version"] = version
+	}
+	return json.Marshal(request)
 }
 
 func shadowRm(w *world) *cobra.Command {
@@ -202,36 +265,45 @@ func orName(thing, name string) string {
 func shadowLog(w *world) *cobra.Command {
 	a := &asking{w: w}
 	var name, from string
-	c := nameFlag(a.flags(&cobra.Command{Use: "log THING", Short: "tell who changed a shadow, when and to what", Args: cobra.ExactArgs(1),
-		Long: `Tell the changes of a shadow, oldest first, as far back as the journal goes
-(journal.history_bytes, journal.history_age).`,
+	var most int
+	c := nameFlag(a.flags(&cobra.Command{Use: "log THING", Short: "tell who changed a shadow, when and what", Args: cobra.ExactArgs(1),
+		Long: `Tell the last changes of a shadow, oldest first: when, by whom (a certificate, an operator,
+a user), through which client or door, and what was changed (null: removed). The past of
+all shadows together is kept up to store.trail_bytes; the oldest goes first.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			start, err := since(from, time.Now())
 			if err != nil {
 				return err
 			}
-			es, err := a.client().ShadowLog(c.Context(), args[0], name, start)
+			if most < 0 {
+				return misuse(fmt.Errorf("--max is %d, expected 0 or more", most))
+			}
+			es, err := a.client().ShadowLog(c.Context(), args[0], name, start, most)
 			if err != nil {
 				return err
 			}
 			return a.print(es, func() {
 				var rows [][]string
 				for _, e := range es {
-					if e.Lost > 0 {
-						rows = append(rows, []string{"#", "some changes may be missing here", "", ""})
-					}
-					what := string(e.State)
-					if e.Deleted {
+					what := string(e.Change)
+					switch {
+					case e.Deleted:
 						what = "deleted"
+					case what == "":
+						what = "nothing"
 					}
-					rows = append(rows, []string{e.At.Local().Format("2006-01-02 15:04:05"), strconv.FormatInt(e.Version, 10), orDash(e.By), what})
+					rows = append(rows, []string{e.At.Local().Format("2006-01-02 15:04:05"), strconv.FormatInt(e.Version, 10), orDash(e.By), orDash(e.From), what})
 				}
-				a.table("WHEN VERSION BY STATE", rows)
-				if len(rows) == 0 {
-					fmt.Fprintln(w.errOut, "tidegate: the journal goes back no further; journal.history_bytes in the configuration keeps more of the past")
+				a.table("WHEN VERSION BY FROM CHANGE", rows)
+				switch {
+				case len(rows) == 0:
+					fmt.Fprintln(w.errOut, "tidegate: no change is known; store.trail_bytes in the configuration says how much of the past is kept")
+				case len(rows) == most:
+					fmt.Fprintf(w.errOut, "tidegate: these are the last %d; --max 0 tells all that are known\n", most)
 				}
 			})
 		}}), &name)
 	c.Flags().StringVar(&from, "since", "", "only changes since `WHEN`: 90s, 1h, 2d or a time as RFC 3339 has it")
+	c.Flags().IntVar(&most, "max", 100, "at most the last `N` changes; 0: all that are known")
 	return c
 }

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -111,11 +113,7 @@ func TestJobsFromTheCommandLine(t *testing.T) {
 
 func TestShadowsFromTheCommandLine(t *testing.T) {
 	data := filepath.Join(t.TempDir(), "data")
-	config := filepath.Join(t.TempDir(), "tidegate.yaml")
-	if err := os.WriteFile(config, []byte("journal: {history_bytes: 1MiB}\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	_, stop := start(t, data, "--config", config)
+	_, stop := start(t, data)
 	c := cli{t, data}
 	c.no("what", "shadow", "set", "kiln")
 	c.ok("shadow", "set", "kiln", "--desired", `{"t":1}`)
@@ -128,7 +126,7 @@ func TestShadowsFromTheCommandLine(t *testing.T) {
 	if code := stop(); code != 0 {
 		t.Errorf("exit %d", code)
 	}
-	start(t, data, "--config", config)
+	start(t, data)
 	var log []localclient.ShadowChange
 	c.json(&log, "shadow", "log", "kiln")
 	if len(log) != 2 {
@@ -146,5 +144,70 @@ func TestShadowsFromTheCommandLine(t *testing.T) {
 	if len(log) != 3 || log[0].Version != 1 || !strings.HasPrefix(log[1].By, "uid:") || !log[2].Deleted {
 		t.Errorf("log %+v", log)
 	}
-	c.says([]string{"deleted"}, "shadow", "log", "kiln")
+	c.says([]string{"deleted", "command line", `{"desired":{"t":2},"reported":{"t":1}}`}, "shadow", "log", "kiln")
+	if out := c.ok("shadow", "log", "kiln", "--max", "1"); strings.Contains(out, "reported") || !strings.Contains(out, "deleted") {
+		t.Errorf("the last change is %q", out)
+	}
+	c.no("--max", "shadow", "log", "kiln", "--max", "-1")
+	c.no("--at", "shadow", "show", "kiln", "--at", "yesterday")
+
+	c.ok("shadow", "set", "kiln", "--name", "cfg", "--reported", `{"a":false}`, "--if-version", "1")
+	c.no("Version conflict", "shadow", "set", "kiln", "--name", "cfg", "--reported", `{"a":true}`, "--if-version", "1")
+	c.no("--if-version", "shadow", "set", "kiln", `{"state":{}}`, "--if-version", "1")
+	c.says([]string{"CHANGED", "kiln   cfg     2        -      now"}, "shadow", "ls")
+}
+
+// What is watched is told as it happens, changes by others and deletions too.
+func TestShadowsAreWatched(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	start(t, data)
+	c := cli{t, data}
+	c.ok("shadow", "set", "kiln", "--desired", `{"t":1}`)
+	list, one := follow(t, "shadow", "ls", "--watch", "--data", data), follow(t, "shadow", "show", "kiln", "--name", "cfg", "--watch", "--data", data)
+	list.says(t, "kiln   -       1        yes")
+	for i := 1; !list.has("kiln  cfg  version") || !one.has(`"n": `); i++ { // until both listen
+		if i > 5000 {
+			t.Fatalf("nothing is told:\n%s\n%s", list, one)
+		}
+		c.ok("shadow", "set", "kiln", "--name", "cfg", "--reported", fmt.Sprintf(`{"n":%d}`, i))
+	}
+	c.ok("shadow", "set", "other", "--desired", `{"t":1}`)
+	list.says(t, "other  -  version 1")
+	c.ok("shadow", "rm", "kiln", "--name", "cfg", "--yes")
+	list.says(t, "kiln  cfg  deleted")
+	one.says(t, "deleted")
+	if one.has(`"t": 1`) {
+		t.Error("another shadow was shown")
+	}
+}
+
+// follower is what a command has said that goes on until the test ends.
+type follower struct{ buffer }
+
+func follow(t *testing.T, args ...string) *follower {
+	t.Helper()
+	f := new(follower)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan int, 1)
+	go func() {
+		done <- dispatch(ctx, args, func(string) string { return "" }, strings.NewReader(""), f, f)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		if code := <-done; code != 0 {
+			t.Errorf("%s: exit %d: %s", strings.Join(args, " "), code, f)
+		}
+	})
+	return f
+}
+
+func (f *follower) has(text string) bool { return strings.Contains(f.String(), text) }
+
+func (f *follower) says(t *testing.T, text string) {
+	t.Helper()
+	for end := time.Now().Add(30 * time.Second); !f.has(text); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("it never said %q, but:\n%s", text, f)
+		}
+	}
 }

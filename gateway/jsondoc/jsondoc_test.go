@@ -406,6 +406,15 @@ func TestMergeAgreesWithRFC7396(t *testing.T) {
 		if text(m) != string(want) || m.Size() != len(want) {
 			t.Fatalf("%s + %s: got %s, want %s", ja, jb, text(m), want)
 		}
+		u, differs := jsondoc.Undo(&m, &va)
+		if differs != (text(m) != text(va)) {
+			t.Fatalf("%s and %s: differ: %v", text(m), text(va), differs)
+		}
+		if differs {
+			if back := jsondoc.Merge(&m, &u); text(back) != text(va) {
+				t.Fatalf("%s undone by %s is %s, was %s", text(m), text(u), text(back), text(va))
+			}
+		}
 		if d, differs := jsondoc.Diff(&va, &m); differs {
 			back := jsondoc.Merge(&m, &d)
 			if left, still := jsondoc.Diff(&va, &back); still {
@@ -494,6 +503,13 @@ func FuzzMergeDiff(f *testing.F) {
 		}
 		if _, differs := jsondoc.Diff(&m, &m); differs {
 			t.Fatal("a document differs from itself")
+		}
+		back := m
+		if u, differs := jsondoc.Undo(&m, &va); differs {
+			back = jsondoc.Merge(&m, &u)
+		}
+		if text(back) != text(va) {
+			t.Fatalf("%s undone is %s, was %s", text(m), text(back), text(va))
 		}
 	})
 }

@@ -142,3 +142,61 @@ func diff(a *Arena, want, have *Value) (Value, bool) {
 	}
 	return ordered(kids), true
 }
+
+// Undo gives the patch that Merge turns now into was with, and whether they differ at all. was must hold no null, as
+// what Merge gives does not; either may be the zero Value. Two numbers differ that are written differently. Marks do not
+// count: those of was come along where the patch has its values.
+func Undo(now, was *Value) (patch Value, differs bool) { return undo(nil, now, was) }
+
+// Undo is the function Undo with the arena's memory; the result shares that of was.
+func (a *Arena) Undo(now, was *Value) (patch Value, differs bool) { return undo(a, now, was) }
+
+func undo(a *Arena, now, was *Value) (Value, bool) {
+	if now.kind != Object || was.kind != Object {
+		if was.kind == None {
+			return NullValue(), now.kind != None
+		}
+		return *was, !identical(now, was)
+	}
+	var kids []Member
+	n, w := now.kids, was.kids
+	for len(n) > 0 || len(w) > 0 {
+		order := -1
+		if len(n) == 0 {
+			order = 1
+		} else if len(w) > 0 {
+			order = strings.Compare(n[0].Key, w[0].Key)
+		}
+		there, then := &nothing, &nothing
+		key := ""
+		if order <= 0 {
+			key, there, n = n[0].Key, &n[0].Value, n[1:]
+		}
+		if order >= 0 {
+			key, then, w = w[0].Key, &w[0].Value, w[1:]
+		}
+		if d, differs := undo(a, there, then); differs {
+			if kids == nil {
+				kids = a.take(len(n) + len(w) + 1)
+			}
+			kids = append(kids, Member{Key: key, Value: d})
+		}
+	}
+	if kids == nil {
+		return Value{}, false
+	}
+	return ordered(kids), true
+}
+
+// identical is Equal for values that must also be written alike.
+func identical(a, b *Value) bool {
+	if a.kind != b.kind || a.text != b.text || len(a.kids) != len(b.kids) {
+		return false
+	}
+	for i := range a.kids {
+		if a.kids[i].Key != b.kids[i].Key || !identical(&a.kids[i].Value, &b.kids[i].Value) {
+			return false
+		}
+	}
+	return true
+}

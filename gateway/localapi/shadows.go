@@ -1,8 +1,10 @@
 package localapi
 
 import (
+	"cmp"
 	"io"
 	"net/http"
+	"strconv"
 	"time"
 
 	"tidegate/gateway/fault"
@@ -17,7 +19,8 @@ type Shadows interface {
 	Show(thing, name string, at time.Time) (localclient.Shadow, error)
 	Update(thing, name string, request []byte, by string) (accepted []byte, err error)
 	Remove(thing, name, by string) error
-	Log(thing, name string, since time.Time) ([]localclient.ShadowChange, error)
+	// Log gives the last max changes since a time, oldest first; 0 has no bound.
+	Log(thing, name string, since time.Time, max int) ([]localclient.ShadowChange, error)
 	// AddFile keeps content under the name of an object.
 	AddFile(bucket, key string, content io.Reader) (localclient.File, error)
 }
@@ -46,7 +49,12 @@ func (a *API) shadows(m *http.ServeMux) {
 			refuse(w, fault.New(fault.Invalid, "since must be a time as RFC 3339 has it"))
 			return
 		}
-		es, err := a.Shadows.Log(r.FormValue("thing"), r.FormValue("name"), since)
+		max, err := strconv.Atoi(cmp.Or(r.FormValue("max"), "0"))
+		if err != nil || max < 0 {
+			refuse(w, fault.New(fault.Invalid, "max must be a number, 0 for all"))
+			return
+		}
+		es, err := a.Shadows.Log(r.FormValue("thing"), r.FormValue("name"), since, max)
 		done(w, err, es)
 	})
 	m.HandleFunc("POST /v1/shadow", func(w http.ResponseWriter, r *http.Request) {

@@ -176,9 +176,6 @@ func Build(cfg Config, d Deps) (_ *Node, err error) {
 	for _, room := range []interface{ Metrics(*metrics.Set) }{n.broker, n.rules, road, n.manager, readings, lifecycle} {
 		room.Metrics(set)
 	}
-	if cfg.Journal.HistoryBytes > 0 || cfg.Journal.HistoryAge > 0 {
-		road.Keep("history", shadow.KeepFilters())
-	}
 	for _, uc := range cfg.Upstreams {
 		up, err := uplink.New(uc, uplink.Deps{Log: d.Log, Clock: d.Clock, Health: hp, Store: n.store, Journal: n.journal, Submit: road.Submit, Dial: d.Dial, Env: d.Env, Identity: n.identity.Upstream})
 		if err != nil {

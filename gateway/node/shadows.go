@@ -3,6 +3,7 @@ package node
 import (
 	"encoding/json"
 	"io"
+	"slices"
 	"time"
 
 	"tidegate/gateway/fault"
@@ -29,7 +30,7 @@ func (d shadowDesk) List(thing string) ([]localclient.ShadowRef, error) {
 	list := []localclient.ShadowRef{}
 	err := d.room.Each(d.n.store, thing, func(id shadow.ID, doc shadow.Document) bool {
 		_, differs := doc.Delta()
-		list = append(list, localclient.ShadowRef{Thing: id.Thing, Name: id.Name, Version: doc.Version, Delta: differs})
+		list = append(list, localclient.ShadowRef{Thing: id.Thing, Name: id.Name, Version: doc.Version, Delta: differs, Changed: time.Unix(doc.Updated, 0)})
 		return true
 	})
 	return list, err
@@ -40,7 +41,7 @@ func (d shadowDesk) Show(thing, name string, at time.Time) (localclient.Shadow, 
 	id := shadow.ID{Thing: thing, Name: name}
 	s := localclient.Shadow{Thing: thing, Name: name}
 	if !at.IsZero() {
-		e, err := d.room.At(d.n.store, d.n.history, id, at)
+		e, err := d.room.At(d.n.store, id, at)
 		if err != nil {
 			return s, err
 		}
@@ -62,11 +63,11 @@ func (d shadowDesk) Show(thing, name string, at time.Time) (localclient.Shadow, 
 	if delta, differs := doc.Delta(); differs {
 		s.Delta = raw(&delta)
 	}
-	err = shadow.Log(d.n.history, id, time.Time{}, func(e shadow.Entry) bool {
+	err = d.room.Log(d.n.store, id, func(e shadow.Entry) bool {
 		if e.Version == doc.Version && !e.Deleted {
 			s.Changed, s.By, s.From = &e.At, e.By, e.From
 		}
-		return true
+		return e.Version > doc.Version
 	})
 	return s, err
 }
@@ -81,22 +82,30 @@ func raw(v *jsondoc.Value) json.RawMessage {
 
 // Update sends an update request in somebody's name.
 func (d shadowDesk) Update(thing, name string, request []byte, by string) ([]byte, error) {
-	return d.topics.Do(d.road.Commit, reserved.Ask{ID: shadow.ID{Thing: thing, Name: name}, Request: request, Principal: by, From: "command line"})
+	return d.topics.Do(d.road.Commit, reserved.Ask{ID: shadow.ID{Thing: thing, Name: name}, Request: request, Who: shadow.Who{By: by, From: "command line"}})
 }
 
 // Remove deletes a shadow in somebody's name.
 func (d shadowDesk) Remove(thing, name, by string) error {
-	_, err := d.topics.Do(d.road.Commit, reserved.Ask{ID: shadow.ID{Thing: thing, Name: name}, Delete: true, Principal: by, From: "command line"})
+	_, err := d.topics.Do(d.road.Commit, reserved.Ask{ID: shadow.ID{Thing: thing, Name: name}, Delete: true, Who: shadow.Who{By: by, From: "command line"}})
 	return err
 }
 
-// Log gives the changes of a shadow since a time.
-func (d shadowDesk) Log(thing, name string, since time.Time) ([]localclient.ShadowChange, error) {
+// Log gives the last changes of a shadow since a time, oldest first.
+func (d shadowDesk) Log(thing, name string, since time.Time, max int) ([]localclient.ShadowChange, error) {
 	list := []localclient.ShadowChange{}
-	err := shadow.Log(d.n.history, shadow.ID{Thing: thing, Name: name}, since, func(e shadow.Entry) bool {
-		list = append(list, localclient.ShadowChange{At: e.At, By: e.By, From: e.From, Version: e.Version, Deleted: e.Deleted, State: raw(&e.State), Before: raw(&e.Before), Lost: e.Lost})
-		return true
+	err := d.room.Log(d.n.store, shadow.ID{Thing: thing, Name: name}, func(e shadow.Entry) bool {
+		if e.At.Before(since) {
+			return false
+		}
+		c := localclient.ShadowChange{At: e.At, By: e.By, From: e.From, Version: e.Version, Deleted: e.Deleted, State: raw(&e.State), Before: raw(&e.Before)}
+		if change, differs := jsondoc.Undo(&e.Before, &e.State); differs && !e.Deleted {
+			c.Change = raw(&change)
+		}
+		list = append(list, c)
+		return len(list) != max
 	})
+	slices.Reverse(list)
 	return list, err
 }
 

@@ -142,7 +142,7 @@ func TestWhoChangesAShadowIsTold(t *testing.T) {
 			return build(u, func(m mqtt.Message) { out = append(out, m) })
 		}, func(_ []uint64, err error) { done(err) })
 	}
-	ask := reserved.Ask{ID: shadow.ID{Thing: "x"}, Request: []byte(`{"state":{"desired":{"a":1}}}`), Principal: "uid:7", From: "shell"}
+	ask := reserved.Ask{ID: shadow.ID{Thing: "x"}, Request: []byte(`{"state":{"desired":{"a":1}}}`), Who: shadow.Who{By: "uid:7", From: "shell"}}
 	for _, del := range []bool{false, true} {
 		ask.Delete = del
 		accepted, err := h.shadows.Do(commit, ask)

@@ -34,12 +34,12 @@ func NewShadows(room *shadow.Room, clk clock.Clock, log *slog.Logger) *Shadows {
 // Update is shadow.Room.Update and hands the messages that tell of the change to emit:
 // delta when there is one, documents, accepted; those that somebody wants. A refusal
 // emits nothing. The change always holds what was accepted.
-func (s *Shadows) Update(u *store.Unit, id shadow.ID, request []byte, emit func(mqtt.Message)) (shadow.Change, error) {
-	return s.update(u, id, request, shadow.WantAccepted, emit)
+func (s *Shadows) Update(u *store.Unit, id shadow.ID, who shadow.Who, request []byte, emit func(mqtt.Message)) (shadow.Change, error) {
+	return s.update(u, id, who, request, shadow.WantAccepted, emit)
 }
 
 // update is Update with the documents that the caller itself needs.
-func (s *Shadows) update(u *store.Unit, id shadow.ID, request []byte, need shadow.Parts, emit func(mqtt.Message)) (shadow.Change, error) {
+func (s *Shadows) update(u *store.Unit, id shadow.ID, who shadow.Who, request []byte, need shadow.Parts, emit func(mqtt.Message)) (shadow.Change, error) {
 	var names [3]string // in the order in which they are sent
 	var want shadow.Parts
 	t := topic(id, awstopic.Update)
@@ -50,13 +50,13 @@ func (s *Shadows) update(u *store.Unit, id shadow.ID, request []byte, need shado
 			want |= p.part
 		}
 	}
-	c, err := s.room.Update(u, id, request, want|need)
+	c, err := s.room.Update(u, id, who, request, want|need)
 	if err != nil {
 		return c, err
 	}
 	for i, doc := range [3][]byte{c.Delta, c.Documents, c.Accepted} {
 		if doc != nil && want&parts[i].part != 0 {
-			emit(message(names[i], doc))
+			emit(inNameOf(who, message(names[i], doc)))
 		}
 	}
 	return c, nil
@@ -76,12 +76,12 @@ func (s *Shadows) Get(u *store.Unit, id shadow.ID, request []byte) (shadow.Answe
 
 // Delete is shadow.Room.Delete and hands the message that tells of it to emit. A refusal
 // emits nothing.
-func (s *Shadows) Delete(u *store.Unit, id shadow.ID, request []byte, emit func(mqtt.Message)) (shadow.Answer, error) {
-	a, err := s.room.Delete(u, id, request)
+func (s *Shadows) Delete(u *store.Unit, id shadow.ID, who shadow.Who, request []byte, emit func(mqtt.Message)) (shadow.Answer, error) {
+	a, err := s.room.Delete(u, id, who, request)
 	if err == nil {
 		t := topic(id, awstopic.Delete)
 		t.Reply = awstopic.Accepted
-		emit(message(t.String(), a.Body))
+		emit(inNameOf(who, message(t.String(), a.Body)))
 	}
 	return a, err
 }
@@ -95,22 +95,23 @@ func (s *Shadows) Handle(u *store.Unit, t awstopic.Topic, m *mqtt.Message, emit 
 	id := shadow.ID{Thing: t.Thing, Name: t.Name}
 	var token string
 	var err error
-	emit = inNameOf(m.Principal, m.From, emit)
+	who := shadow.Who{By: m.Principal, From: m.From}
 	switch t.Op {
 	case awstopic.Update:
 		var c shadow.Change
-		c, err = s.update(u, id, m.Payload, 0, emit)
+		c, err = s.update(u, id, who, m.Payload, 0, emit)
 		token = c.Token
+		c.Free() // a message has its own copy
 	case awstopic.Get:
 		var a shadow.Answer
 		if a, err = s.Get(u, id, m.Payload); err == nil {
 			t.Reply = awstopic.Accepted
-			emit(message(t.String(), a.Body))
+			emit(inNameOf(who, message(t.String(), a.Body)))
 		}
 		token = a.Token
 	case awstopic.Delete:
 		var a shadow.Answer
-		a, err = s.Delete(u, id, m.Payload, emit)
+		a, err = s.Delete(u, id, who, m.Payload, emit)
 		token = a.Token
 	}
 	if err != nil {
@@ -118,26 +119,24 @@ func (s *Shadows) Handle(u *store.Unit, t awstopic.Topic, m *mqtt.Message, emit 
 			s.log.Error("shadow request failed", logs.Err(err), logs.Thing, id.Thing, logs.Shadow, id.Name)
 		}
 		t.Reply = awstopic.Rejected
-		emit(message(t.String(), s.refusal(err, token)))
+		emit(inNameOf(who, message(t.String(), s.refusal(err, token))))
 	}
 	return nil
 }
 
-// inNameOf notes on what is emitted who caused it: the history of a shadow tells.
-func inNameOf(principal, from string, emit func(mqtt.Message)) func(mqtt.Message) {
-	return func(m mqtt.Message) {
-		m.Principal, m.From = principal, from
-		emit(m)
-	}
+// inNameOf notes on a message who caused it.
+func inNameOf(who shadow.Who, m mqtt.Message) mqtt.Message {
+	m.Principal, m.From = who.By, who.From
+	return m
 }
 
 // Ask is an update or a deletion of a shadow in the name of somebody who does not come
 // over MQTT.
 type Ask struct {
-	ID              shadow.ID
-	Request         []byte
-	Delete          bool
-	Principal, From string
+	shadow.Who
+	ID      shadow.ID
+	Request []byte
+	Delete  bool
 }
 
 // Do makes the change in a unit of its own and gives what the shadow's owner is told of
@@ -145,13 +144,12 @@ type Ask struct {
 func (s *Shadows) Do(commit Committer, a Ask) (accepted []byte, err error) {
 	done := make(chan error, 1)
 	err = commit(func(u *store.Unit, emit func(mqtt.Message)) error {
-		emit = inNameOf(a.Principal, a.From, emit)
 		if a.Delete {
-			answer, err := s.Delete(u, a.ID, a.Request, emit)
+			answer, err := s.Delete(u, a.ID, a.Who, a.Request, emit)
 			accepted = answer.Body
 			return err
 		}
-		c, err := s.Update(u, a.ID, a.Request, emit)
+		c, err := s.Update(u, a.ID, a.Who, a.Request, emit)
 		accepted = c.Accepted
 		return err
 	}, func(err error) { done <- err })

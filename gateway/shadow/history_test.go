@@ -1,104 +1,230 @@
 package shadow_test
 
 import (
-	"encoding/json"
 	"fmt"
+	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
 	"tidegate/gateway/fault"
 	"tidegate/gateway/jsondoc"
-	"tidegate/gateway/mqtt"
 	"tidegate/gateway/shadow"
+	"tidegate/gateway/store"
 )
-
-// log is a journal as short as it can be.
-type log struct {
-	runs []*mqtt.Run // nil: 3 records are missing
-}
-
-func (l *log) past(fn func(*mqtt.Run, uint64) bool) error {
-	for _, r := range l.runs {
-		lost := uint64(0)
-		if r == nil {
-			lost = 3
-		}
-		if !fn(r, lost) {
-			break
-		}
-	}
-	return nil
-}
-
-func (l *log) add(topic, payload string, at int64, by string) {
-	l.runs = append(l.runs, mqtt.NewRun(&mqtt.Message{Topic: "$aws/things/kiln7/shadow/" + topic, Payload: []byte(payload), At: time.Unix(at, 0), Principal: by, From: "c-" + by, Origin: mqtt.Service}))
-}
 
 func text(v *jsondoc.Value) string {
 	if v.Kind() == jsondoc.None {
-		return ""
+		return "-"
 	}
 	return string(jsondoc.Append(nil, v))
 }
 
-func TestAPastIsRead(t *testing.T) {
-	h := newHouse(t)
-	var l log
-	change := func(at int64, by, state string) {
-		t.Helper()
-		h.clk.Set(time.Unix(at, 0))
-		c, err := h.update(kiln, `{"state":{"desired":`+state+`}}`)
-		if err != nil {
-			t.Fatal(err)
+// change makes a change at a second of the test's time in somebody's name; an empty request deletes.
+func (h *house) change(t *testing.T, id shadow.ID, at int64, by, request string) {
+	t.Helper()
+	h.clk.Set(time.Unix(t0+at, 0))
+	who := shadow.Who{By: by, From: "c-" + by}
+	if err := h.db.Wait(func(u *store.Unit) error {
+		if request == "" {
+			_, err := h.Delete(u, id, who, nil)
+			return err
 		}
-		l.add("update/documents", string(c.Documents), at, by)
-		l.add("update/accepted", string(c.Accepted), at, by)
-	}
-	change(t0+10, "ada", `{"t":1}`)
-	change(t0+20, "bob", `{"t":2}`)
-	l.runs = append(l.runs, nil)
-	l.add("delete/accepted", fmt.Sprintf(`{"version":2,"timestamp":%d}`, t0+30), t0+30, "ada")
-	l.add("update/documents", `{"current":"nonsense"`, t0+35, "eve")
-	l.runs = append(l.runs, mqtt.NewRun(&mqtt.Message{Topic: "$aws/things/kiln7/shadow/update/documents", Payload: []byte(`{"current":{"version":9,"state":{}}}`), Origin: mqtt.Cloud, At: time.Unix(t0+36, 0)}))
-	change(t0+40, "eve", `{"t":4}`)
-
-	var got []string
-	err := shadow.Log(l.past, kiln, time.Unix(t0+15, 0), func(e shadow.Entry) bool {
-		got = append(got, fmt.Sprint(e.At.Unix()-t0, e.By, e.From, e.Version, e.Deleted, e.Lost, text(&e.Before), text(&e.State)))
-		return true
-	})
-	if err != nil {
+		_, err := h.Update(u, id, who, []byte(request), 0)
+		return err
+	}); err != nil {
 		t.Fatal(err)
 	}
-	b, _ := json.Marshal(got)
-	want := `["20bobc-bob2 false 0{\"desired\":{\"t\":1}}{\"desired\":{\"t\":2}}","30adac-ada2 true 3","40evec-eve3 false 0{\"desired\":{\"t\":2}}{\"desired\":{\"t\":4}}"]`
-	if string(b) != want {
-		t.Errorf("got  %s\nwant %s", b, want)
+}
+
+// told gives the past of a shadow, oldest first.
+func (h *house) told(t *testing.T, id shadow.ID) (list []string) {
+	t.Helper()
+	if err := h.Log(h.db, id, func(e shadow.Entry) bool {
+		line := fmt.Sprintf("%d %s %s v%d %s after %s", e.At.Unix()-t0, e.By, e.From, e.Version, text(&e.State), text(&e.Before))
+		list = append([]string{line}, list...)
+		if e.Deleted != (e.State.Kind() == jsondoc.None) || e.ID != id {
+			t.Errorf("%+v", e)
+		}
+		return true
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+// was tells what a shadow was at a second of the test's time: its version and state, or why nobody can tell.
+func (h *house) was(id shadow.ID, at int64) string {
+	e, err := h.At(h.db, id, time.Unix(t0+at, 0))
+	if err != nil {
+		return fault.Of(err).String()
+	}
+	return fmt.Sprintf("v%d %s", e.Version, text(&e.State))
+}
+
+func TestThePastTellsWhoChangedWhatWhen(t *testing.T) {
+	dir := t.TempDir()
+	h := open(t, dir)
+	h.change(t, kiln, 10, "ada", `{"state":{"desired":{"t":1,"zone":{"a":[1,2]}}}}`)
+	h.change(t, kiln, 20, "bob", `{"state":{"desired":{"t":2},"reported":{"t":1.0}}}`)
+	h.change(t, shadow.ID{Thing: "kiln7", Name: "cfg"}, 25, "eve", `{"state":{"desired":{"x":1}}}`)
+	h.change(t, kiln, 30, "ada", ``)
+	h.change(t, kiln, 40, "eve", `{"state":{"reported":{"t":null}}}`)
+	h.change(t, kiln, 50, "", `{"state":{"reported":{"t":1}}}`)
+	h.change(t, kiln, 60, "bob", `{"state":null}`)
+	want := []string{
+		`10 ada c-ada v1 {"desired":{"t":1,"zone":{"a":[1,2]}}} after -`,
+		`20 bob c-bob v2 {"desired":{"t":2,"zone":{"a":[1,2]}},"reported":{"t":1.0}} after {"desired":{"t":1,"zone":{"a":[1,2]}}}`,
+		`30 ada c-ada v2 - after {"desired":{"t":2,"zone":{"a":[1,2]}},"reported":{"t":1.0}}`,
+		`40 eve c-eve v4 {} after -`,
+		`50  c- v5 {"reported":{"t":1}} after {}`,
+		`60 bob c-bob v6 {} after {"reported":{"t":1}}`,
+	}
+	then := map[int64]string{
+		9: "not found", 10: `v1 {"desired":{"t":1,"zone":{"a":[1,2]}}}`, 19: `v1 {"desired":{"t":1,"zone":{"a":[1,2]}}}`,
+		29: `v2 {"desired":{"t":2,"zone":{"a":[1,2]}},"reported":{"t":1.0}}`, 30: "not found", 39: "not found", 40: "v4 {}", 55: `v5 {"reported":{"t":1}}`, 99: "v6 {}",
+	}
+	check := func(when string) {
+		t.Helper()
+		if got := strings.Join(h.told(t, kiln), "\n"); got != strings.Join(want, "\n") {
+			t.Errorf("%s:\n got %s\nwant %s", when, got, strings.Join(want, "\n"))
+		}
+		for at, want := range then {
+			if got := h.was(kiln, at); got != want {
+				t.Errorf("%s, at %d: got %s, want %s", when, at, got, want)
+			}
+		}
+	}
+	check("before an apply")
+	if err := h.db.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	check("after an apply")
+	if err := h.db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	h = open(t, dir)
+	h.clk.Set(time.Unix(t0+70, 0))
+	check("after a restart")
+
+	h.change(t, kiln, 70, "ada", ``)
+	h.clk.Set(time.Unix(t0+71, 0).Add(48 * time.Hour))
+	if n, err := h.Sweep(h.db); n != 1 || err != nil {
+		t.Fatal(n, err)
+	}
+	want = append(want, `70 ada c-ada v6 - after {}`)
+	then[99] = "not found"
+	check("when it is gone and forgotten")
+}
+
+// Where the past has an end, nobody guesses.
+func TestAPastThatGoesBackOnlySoFar(t *testing.T) {
+	dir := t.TempDir()
+	cfg := store.DefaultConfig(dir)
+	cfg.Ballast, cfg.TrailBytes = -1, 400
+	h := openWith(t, cfg)
+	for i := int64(1); i <= 40; i++ {
+		h.change(t, kiln, 10*i, "ada", fmt.Sprintf(`{"state":{"reported":{"n":%d}}}`, i))
+		if err := h.db.Flush(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	told := h.told(t, kiln)
+	if n := len(told); n < 2 || n > 12 || !strings.HasPrefix(told[n-1], "400 ada c-ada v40 ") {
+		t.Fatalf("the past has %q", told)
+	}
+	first := int64(41 - len(told)) // the oldest change that is known, and hence the state before
+	for at, want := range map[int64]string{
+		10*first + 1:  fmt.Sprintf(`v%d {"reported":{"n":%d}}`, first, first),
+		10*first - 1:  fmt.Sprintf(`v%d {"reported":{"n":%d}}`, first-1, first-1),
+		10*first - 9:  fmt.Sprintf(`v%d {"reported":{"n":%d}}`, first-1, first-1),
+		10*first - 11: "unavailable", 1: "unavailable", 1000: `v40 {"reported":{"n":40}}`,
+	} {
+		if got := h.was(kiln, at); got != want {
+			t.Errorf("at %d: got %s, want %s", at, got, want)
+		}
 	}
 
-	for at, want := range map[int64]string{5: "not found", 10: `{"desired":{"t":1}}`, 29: `{"desired":{"t":2}}`, 31: "not found", 50: `{"desired":{"t":4}}`} {
-		e, err := h.At(h.db, l.past, kiln, time.Unix(t0+at, 0))
-		got := text(&e.State)
-		if err != nil {
-			got = fault.Of(err).String()
-		}
-		if got != want {
-			t.Errorf("at %d: %s, %v, want %s", at, got, err, want)
-		}
+	if err := h.db.Close(); err != nil {
+		t.Fatal(err)
 	}
-	short := log{l.runs[2:]} // the beginning is no longer kept
-	if e, err := h.At(h.db, short.past, kiln, time.Unix(t0+12, 0)); err != nil || text(&e.State) != `{"desired":{"t":1}}` || e.By != "" {
-		t.Errorf("%+v, %v", e, err)
+	cfg.TrailBytes = -1 // a change that left no note breaks the chain
+	h = openWith(t, cfg)
+	h.change(t, kiln, 500, "ada", `{"state":{"reported":{"n":41}}}`)
+	if err := h.db.Close(); err != nil {
+		t.Fatal(err)
 	}
-	none := log{}
-	if e, err := h.At(h.db, none.past, kiln, time.Unix(t0+60, 0)); err != nil || e.Version != 3 || text(&e.State) != `{"desired":{"t":4}}` {
-		t.Errorf("%+v, %v", e, err)
+	cfg.TrailBytes = 1 << 20
+	h = openWith(t, cfg)
+	if got := h.told(t, kiln); len(got) != 0 {
+		t.Errorf("behind a gap: %q", got)
 	}
-	if _, err := h.At(h.db, none.past, kiln, time.Unix(t0+39, 0)); !fault.Is(err, fault.Unavailable) {
+	if got := h.was(kiln, 500) + " " + h.was(kiln, 499); got != `v41 {"reported":{"n":41}} unavailable` {
+		t.Error(got)
+	}
+	h.change(t, kiln, 510, "ada", `{"state":{"reported":{"n":42}}}`)
+	if got := h.told(t, kiln); len(got) != 1 {
+		t.Errorf("behind a gap: %q", got)
+	}
+	if got := h.was(kiln, 509) + " " + h.was(kiln, 499); got != `v41 {"reported":{"n":41}} unavailable` {
+		t.Error(got)
+	}
+	if err := h.Log(h.db, shadow.ID{Thing: "a b"}, nil); !fault.Is(err, fault.Invalid) {
 		t.Error(err)
 	}
-	late := log{l.runs[5:6]} // begins with the deletion
-	if _, err := h.At(h.db, late.past, kiln, time.Unix(t0+29, 0)); !fault.Is(err, fault.Unavailable) {
+	if _, err := h.At(h.db, shadow.ID{Thing: "x", Name: "%"}, time.Unix(t0, 0)); !fault.Is(err, fault.Invalid) {
 		t.Error(err)
+	}
+	if got := h.was(shadow.ID{Thing: "nobody"}, 0); got != "not found" {
+		t.Error(got)
+	}
+}
+
+// Whatever happens to a shadow, the past tells it as a witness has written it down.
+func TestThePastIsWhatAWitnessWroteDown(t *testing.T) {
+	h := newHouse(t)
+	r := rand.New(rand.NewPCG(3, 4))
+	leaf := func() string {
+		return []string{`1`, `1.0`, `"a"`, `null`, `true`, `[1,{"a":2}]`, `[]`, `{}`, `{"a":1}`, `{"a":null,"b":{"c":2}}`, `{"b":{"c":null}}`}[r.IntN(11)]
+	}
+	section := func() string {
+		if r.IntN(12) == 0 {
+			return "null"
+		}
+		return fmt.Sprintf(`{"p":%s,"q":%s}`, leaf(), leaf())
+	}
+	var want []string
+	before := "-"
+	for i := int64(1); i <= 400; i++ {
+		request := fmt.Sprintf(`{"state":{"desired":%s,"reported":%s}}`, section(), section())
+		if before != "-" && r.IntN(15) == 0 {
+			request = ""
+		}
+		h.change(t, kiln, i, "w", request)
+		doc, ok, err := h.Load(h.db, kiln)
+		if err != nil || ok != (request != "") {
+			t.Fatal(ok, err)
+		}
+		now := "-"
+		if ok {
+			state := doc.State()
+			now = text(&state)
+		}
+		want = append(want, now+" after "+before)
+		before = now
+		if r.IntN(50) == 0 {
+			if err := h.db.Flush(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	got := h.told(t, kiln)
+	if len(got) != len(want) {
+		t.Fatalf("%d changes are told, there were %d", len(got), len(want))
+	}
+	for i := range got {
+		if !strings.HasSuffix(got[i], want[i]) || !strings.HasPrefix(got[i], fmt.Sprint(i+1, " w")) {
+			t.Fatalf("change %d\n got %s\nwant %s", i, got[i], want[i])
+		}
 	}
 }

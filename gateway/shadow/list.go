@@ -124,8 +124,8 @@ func (r *Room) bury(tx Tx, key string, now int64) error {
 	tx.Del(key)
 	switch {
 	case !rec.gone || graveKey(rec.due(), id) != key: // made anew since, or buried again
-	case rec.diedAt == 0:
-		rec.diedAt = now
+	case rec.at == 0:
+		rec.at = now
 		tx.Put(id.key(), rec.encode())
 		tx.Put(graveKey(rec.due(), id), nil)
 	default:

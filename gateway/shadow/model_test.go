@@ -228,7 +228,7 @@ func step(t *rapid.T, h *house, u *store.Unit, m *model) {
 	h.clk.Advance(time.Duration(rapid.SampledFrom([]int{0, 1, 5, 3600, 47 * 3600, 48 * 3600}).Draw(t, "seconds")) * time.Second)
 	now := h.clk.Now().Unix()
 	if rapid.IntRange(0, 9).Draw(t, "op") == 0 {
-		a, err := h.Delete(u, kiln, nil)
+		a, err := h.Delete(u, kiln, me, nil)
 		if (err == nil) != m.exists || err != nil && !fault.Is(err, fault.NotFound) {
 			t.Fatalf("delete: %v, model %+v", err, m)
 		}
@@ -271,7 +271,7 @@ func step(t *rapid.T, h *house, u *store.Unit, m *model) {
 		previous = doc
 	}
 	ok := m.update(state, version, now)
-	c, err := h.Update(u, kiln, b, shadow.WantAll)
+	c, err := h.Update(u, kiln, me, b, shadow.WantAll)
 	if ok != (err == nil) {
 		t.Fatalf("%s: %v, model before %+v", b, err, before)
 	}
@@ -328,7 +328,7 @@ func FuzzUpdate(f *testing.F) {
 		err := h.db.Do(func(u *store.Unit) error {
 			version := int64(0)
 			for _, request := range [][]byte{first, second, first} {
-				c, err := h.Update(u, kiln, request, shadow.WantAll)
+				c, err := h.Update(u, kiln, me, request, shadow.WantAll)
 				if err != nil {
 					if fault.Of(err) == fault.Internal || c.Accepted != nil {
 						t.Fatalf("%q: %v", request, err)
@@ -416,12 +416,12 @@ func BenchmarkUpdate1KB(b *testing.B) {
 	errDone := errors.New("done")
 	b.ReportAllocs()
 	b.SetBytes(int64(len(kilobyte)))
-	if err := h.db.Wait(func(u *store.Unit) error { _, err := h.Update(u, kiln, kilobyte, shadow.WantAccepted); return err }); err != nil {
+	if err := h.db.Wait(func(u *store.Unit) error { _, err := h.Update(u, kiln, me, kilobyte, shadow.WantAccepted); return err }); err != nil {
 		b.Fatal(err)
 	}
 	for b.Loop() {
 		if err := h.db.Do(func(u *store.Unit) error {
-			if _, err := h.Update(u, kiln, kilobyte, shadow.WantAccepted); err != nil {
+			if _, err := h.Update(u, kiln, me, kilobyte, shadow.WantAccepted); err != nil {
 				return err
 			}
 			return errDone
@@ -440,7 +440,7 @@ func BenchmarkDurable1KB(b *testing.B) {
 		id := shadow.ID{Thing: fmt.Sprint("thing", i%1000)}
 		i++
 		inFlight <- struct{}{}
-		err := h.db.Do(func(u *store.Unit) error { _, err := h.Update(u, id, kilobyte, shadow.WantAll); return err }, func([]uint64, error) { <-inFlight })
+		err := h.db.Do(func(u *store.Unit) error { _, err := h.Update(u, id, me, kilobyte, shadow.WantAll); return err }, func([]uint64, error) { <-inFlight })
 		if err != nil {
 			b.Fatal(err)
 		}

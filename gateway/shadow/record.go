@@ -20,9 +20,9 @@ import (
 //
 // A grave keeps the version counter. graveKey makes it findable by its end.
 type record struct {
-	doc    Document // of a grave only Version, the counter
-	gone   bool
-	diedAt int64 // epoch seconds; 0 when the clock was not trusted
+	doc  Document // of a grave only Version, the counter
+	gone bool
+	at   int64 // epoch seconds of the last update, or of the deletion; of this 0 when the clock was not trusted
 }
 
 const (
@@ -40,7 +40,7 @@ func (r *record) exists() bool { return r.doc.Version > 0 && !r.gone }
 
 // counter gives the version that the next update counts on from.
 func (r *record) counter(clk clock.Clock) int64 {
-	if r.gone && r.diedAt != 0 && clk.Trusted() && clk.Now().Unix() >= r.due() {
+	if r.gone && r.at != 0 && clk.Trusted() && clk.Now().Unix() >= r.due() {
 		return 0
 	}
 	return r.doc.Version
@@ -48,10 +48,10 @@ func (r *record) counter(clk clock.Clock) int64 {
 
 // due is when a grave may be forgotten, in epoch seconds; 0 when that is not known yet.
 func (r *record) due() int64 {
-	if r.diedAt == 0 {
+	if r.at == 0 {
 		return 0
 	}
-	return r.diedAt + int64(graveTime.Seconds())
+	return r.at + int64(graveTime.Seconds())
 }
 
 // graveKey is an entry without a value that leads to a grave in the order of their ends.
@@ -86,7 +86,7 @@ func encode(d *Document, now int64, size int) []byte {
 
 func (r *record) encode() []byte {
 	b := binary.AppendUvarint([]byte{formGrave}, uint64(r.doc.Version))
-	return binary.AppendVarint(b, r.diedAt)
+	return binary.AppendVarint(b, r.at)
 }
 
 func decode(b []byte, trees *jsondoc.Arena) (r record, err error) {
@@ -103,9 +103,9 @@ func decode(b []byte, trees *jsondoc.Arena) (r record, err error) {
 	if n <= 0 {
 		return r, errDamaged
 	}
-	b = b[n:]
+	r.at, b = at, b[n:]
 	if form == formGrave && len(b) == 0 {
-		r.gone, r.diedAt = true, at
+		r.gone = true
 		return r, nil
 	}
 	if form != formShadow || len(b) == 0 || b[0]&^(hasDesired|hasReported) != 0 {
@@ -125,5 +125,6 @@ func decode(b []byte, trees *jsondoc.Arena) (r record, err error) {
 	if rest != "" {
 		return r, errDamaged
 	}
+	r.doc.Updated = at
 	return r, nil
 }

@@ -118,14 +118,13 @@ func (c *Change) write(mem *work, req *update, old *record, next *Document, now 
 		w.end(0, token(c.Token), now)
 	}
 	mem.out = w.b
-	all := bytes.Clone(w.b) // one piece of memory, as long as all three need
 	cut := func(from, to int) []byte {
 		if from == to {
 			return nil
 		}
-		return all[from:to:to]
+		return w.b[from:to:to]
 	}
-	c.Accepted, c.Delta, c.Documents = cut(0, accepted), cut(accepted, delta), cut(delta, len(all))
+	c.Accepted, c.Delta, c.Documents = cut(0, accepted), cut(accepted, delta), cut(delta, len(w.b))
 }
 
 // getDocument writes the reply to a get.

@@ -6,11 +6,13 @@
 // replies and whatever else it causes are committed together, and a unit may be built
 // again. The room validates, merges, versions and locks; it does not know who asks, sends
 // nothing and spells no topic: results are the documents that a door sends on. A thing
-// need not exist to have shadows.
+// need not exist to have shadows. Every change leaves a note in the store's trail, so that
+// Log and At can tell who made it, when, and what was before.
 //
 //	room := shadow.New(clock.System(), shadow.DefaultLimits())
 //	err := db.Wait(func(u *store.Unit) error {
-//		change, err := room.Update(u, shadow.ID{Thing: "pump1"}, []byte(`{"state":{"reported":{"rpm":40}}}`), shadow.WantAll)
+//		change, err := room.Update(u, shadow.ID{Thing: "pump1"}, shadow.Who{By: "ada"}, []byte(`{"state":{"reported":{"rpm":40}}}`), shadow.WantAll)
+//		defer change.Free()
 //		…
 //	})
 package shadow
@@ -50,7 +52,14 @@ type Tx interface {
 	Get(key string) ([]byte, error)
 	Put(key string, val []byte)
 	Del(key string)
+	Note(key string, note []byte)
 	Lock(name string)
+}
+
+// Who makes a change.
+type Who struct {
+	By   string // the principal: who it was proven to be; empty for the gateway itself
+	From string // the client or door it came through
 }
 
 // Room is the shadow service. Its methods may be called concurrently.
@@ -71,6 +80,7 @@ func New(clk clock.Clock, lim Limits) *Room {
 type work struct {
 	trees jsondoc.Arena
 	out   []byte
+	note  []byte
 }
 
 // maxOut is how much a work keeps for the next call.
@@ -84,13 +94,25 @@ func (r *Room) done(w *work) {
 	r.desk.Put(w)
 }
 
-// Change is an accepted update: the documents that tell of it.
+// Change is an accepted update: the documents that tell of it. They hold until Free.
 type Change struct {
 	Token     string // the request's client token; set also when the update is refused
 	Version   int64
 	Accepted  []byte // for whoever asked: what was asked for, with metadata
 	Delta     []byte // what desired has and reported lacks; nil when nothing
 	Documents []byte // the whole shadow before and after
+
+	r    *Room
+	desk *work // whose memory the documents are in
+}
+
+// Free gives the memory of the documents back for the next change. Whoever keeps one of them does not call it. It may be
+// called twice, and of a Change that is none.
+func (c *Change) Free() {
+	if c.desk != nil {
+		c.r.done(c.desk)
+		*c = Change{Token: c.Token, Version: c.Version}
+	}
 }
 
 // Parts are documents of a Change that somebody wants. Writing one that nobody reads is a
@@ -114,6 +136,7 @@ type Answer struct {
 // Document is a shadow as it stands.
 type Document struct {
 	Version  int64
+	Updated  int64         // epoch seconds of the last update
 	Desired  jsondoc.Value // marks are epoch seconds; no value when there is none
 	Reported jsondoc.Value
 }
@@ -131,18 +154,23 @@ func (d *Document) delta(trees *jsondoc.Arena) (jsondoc.Value, bool) {
 
 func (d *Document) size() int { return d.Desired.Size() + d.Reported.Size() }
 
-// Update applies an update request. It fails with Invalid, Unsupported (not UTF-8),
+// Update applies an update request in somebody's name. It fails with Invalid, Unsupported (not UTF-8),
 // TooLarge, or Conflict when the request names another version than the current one;
 // the messages are those of spec/shadow.md §7. Documents that are not wanted stay nil.
-func (r *Room) Update(tx Tx, id ID, request []byte, want Parts) (Change, error) {
+func (r *Room) Update(tx Tx, id ID, who Who, request []byte, want Parts) (c Change, err error) {
 	if err := id.check(); err != nil {
 		return Change{}, err
 	}
-	now := r.clk.Now().Unix()
+	at := r.clk.Now()
+	now := at.Unix()
 	w := r.desk.Get().(*work)
-	defer r.done(w)
+	defer func() {
+		if c.desk == nil {
+			r.done(w)
+		}
+	}()
 	req, err := r.lim.parseUpdate(&w.trees, request, now)
-	c := Change{Token: req.token}
+	c.Token = req.token
 	if err != nil {
 		return c, err
 	}
@@ -165,7 +193,9 @@ func (r *Room) Update(tx Tx, id ID, request []byte, want Parts) (Change, error) 
 		tx.Del(graveKey(old.due(), id))
 	}
 	tx.Put(key, encode(&next, now, size))
+	tx.Note(key, w.tell(&old, &next, at, who))
 	c.Version = next.Version
+	c.r, c.desk = r, w
 	c.write(w, &req, &old, &next, now, want)
 	return c, nil
 }
@@ -199,25 +229,29 @@ func (r *Room) Get(tx Tx, id ID, request []byte) (Answer, error) {
 // Delete removes the shadow but keeps its version counter for 48 hours, so that one made
 // anew goes on above it. What the request holds besides a client token is ignored. It
 // fails with NotFound.
-func (r *Room) Delete(tx Tx, id ID, request []byte) (Answer, error) {
+func (r *Room) Delete(tx Tx, id ID, who Who, request []byte) (Answer, error) {
 	if err := id.check(); err != nil {
 		return Answer{}, err
 	}
 	a := Answer{Token: r.lim.parseDelete(request)}
 	key := id.key()
 	tx.Lock(key)
-	rec, err := r.load(tx, key, nil)
+	w := r.desk.Get().(*work)
+	defer r.done(w)
+	rec, err := r.load(tx, key, &w.trees)
 	if err != nil {
 		return a, err
 	}
 	if !rec.exists() {
 		return a, id.missing()
 	}
-	now := r.clk.Now().Unix()
-	grave := record{gone: true, doc: Document{Version: rec.doc.Version + 1}, diedAt: now}
+	at := r.clk.Now()
+	now := at.Unix()
+	grave := record{gone: true, doc: Document{Version: rec.doc.Version + 1}, at: now}
 	if !r.clk.Trusted() {
-		grave.diedAt = 0 // Sweep dates it when the date is known
+		grave.at = 0 // Sweep dates it when the date is known
 	}
+	tx.Note(key, w.tell(&rec, &Document{}, at, who))
 	tx.Put(key, grave.encode())
 	tx.Put(graveKey(grave.due(), id), nil)
 	a.Body = deleteDocument(rec.doc.Version, token(a.Token), now)

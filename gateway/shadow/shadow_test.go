@@ -29,9 +29,14 @@ type house struct {
 
 func open(t testing.TB, dir string) *house {
 	t.Helper()
-	clk := clocktest.New(time.Unix(t0, 0))
 	cfg := store.DefaultConfig(dir)
 	cfg.Ballast = -1
+	return openWith(t, cfg)
+}
+
+func openWith(t testing.TB, cfg store.Config) *house {
+	t.Helper()
+	clk := clocktest.New(time.Unix(t0, 0))
 	db, err := store.Open(cfg, clk)
 	if err != nil {
 		t.Fatal(err)
@@ -44,7 +49,10 @@ func open(t testing.TB, dir string) *house {
 func newHouse(t testing.TB) *house { return open(t, t.TempDir()) }
 
 func (h *house) update(id shadow.ID, request string) (c shadow.Change, err error) {
-	err = h.db.Wait(func(u *store.Unit) (err error) { c, err = h.Update(u, id, []byte(request), shadow.WantAll); return err })
+	err = h.db.Wait(func(u *store.Unit) (err error) {
+		c, err = h.Update(u, id, me, []byte(request), shadow.WantAll)
+		return err
+	})
 	return c, err
 }
 
@@ -54,7 +62,7 @@ func (h *house) get(id shadow.ID, request string) (a shadow.Answer, err error) {
 }
 
 func (h *house) delete(id shadow.ID, request string) (a shadow.Answer, err error) {
-	err = h.db.Wait(func(u *store.Unit) (err error) { a, err = h.Delete(u, id, []byte(request)); return err })
+	err = h.db.Wait(func(u *store.Unit) (err error) { a, err = h.Delete(u, id, me, []byte(request)); return err })
 	return a, err
 }
 
@@ -67,7 +75,10 @@ func (h *house) mustUpdate(t testing.TB, id shadow.ID, request string) shadow.Ch
 	return c
 }
 
-var kiln = shadow.ID{Thing: "kiln7"}
+var (
+	kiln = shadow.ID{Thing: "kiln7"}
+	me   = shadow.Who{By: "ada", From: "c1"}
+)
 
 // sameJSON compares two documents; T in want stands for t0 and T+n for n seconds later.
 func sameJSON(t testing.TB, what string, got []byte, want string) {
@@ -297,7 +308,7 @@ func TestOnlyWhatIsWantedIsWritten(t *testing.T) {
 	for want := range shadow.WantAll + 1 {
 		var c shadow.Change
 		if err := h.db.Wait(func(u *store.Unit) (err error) {
-			c, err = h.Update(u, kiln, []byte(`{"state":{"desired":{"a":1}}}`), want)
+			c, err = h.Update(u, kiln, me, []byte(`{"state":{"desired":{"a":1}}}`), want)
 			return err
 		}); err != nil {
 			t.Fatal(err)
@@ -551,10 +562,10 @@ func TestAUnitThatIsDroppedChangesNothing(t *testing.T) {
 	h.mustUpdate(t, kiln, `{"state":{"desired":{"a":1}}}`)
 	errNo := errors.New("no")
 	err := h.db.Do(func(u *store.Unit) error {
-		if _, err := h.Update(u, kiln, []byte(`{"state":{"desired":{"a":2}}}`), shadow.WantAll); err != nil {
+		if _, err := h.Update(u, kiln, me, []byte(`{"state":{"desired":{"a":2}}}`), shadow.WantAll); err != nil {
 			return err
 		}
-		if _, err := h.Delete(u, kiln, nil); err != nil { // sees the unit's own write
+		if _, err := h.Delete(u, kiln, me, nil); err != nil { // sees the unit's own write
 			return err
 		}
 		return errNo

@@ -435,11 +435,11 @@ func (w *world) rest(method, path string, body []byte) (response, error) {
 			out = a.Body
 			return err
 		case "POST":
-			c, err := w.shadows.Update(u, id, body, emit)
+			c, err := w.shadows.Update(u, id, shadow.Who{}, body, emit)
 			out = c.Accepted
 			return err
 		case "DELETE":
-			a, err := w.shadows.Delete(u, id, nil, emit)
+			a, err := w.shadows.Delete(u, id, shadow.Who{}, nil, emit)
 			out = a.Body
 			return err
 		}

@@ -45,8 +45,8 @@ type Road interface {
 // Shadows makes changes of shadows and tells of them; gateway/reserved has it.
 type Shadows interface {
 	Get(u *store.Unit, id shadow.ID, request []byte) (shadow.Answer, error)
-	Update(u *store.Unit, id shadow.ID, request []byte, emit func(mqtt.Message)) (shadow.Change, error)
-	Delete(u *store.Unit, id shadow.ID, request []byte, emit func(mqtt.Message)) (shadow.Answer, error)
+	Update(u *store.Unit, id shadow.ID, who shadow.Who, request []byte, emit func(mqtt.Message)) (shadow.Change, error)
+	Delete(u *store.Unit, id shadow.ID, who shadow.Who, request []byte, emit func(mqtt.Message)) (shadow.Answer, error)
 }
 
 // Deps are the rooms behind the door.
@@ -195,13 +195,13 @@ func (d *Data) ops() []restjson.Op {
 		}),
 		restjson.Handle("UpdateThingShadow", "POST", "/things/{thingName}/shadow", func(c *restjson.Call, in *shadowIn) (any, error) {
 			return d.shadow(c, in, policy.UpdateThingShadow, func(u *store.Unit, emit func(mqtt.Message)) ([]byte, error) {
-				a, err := d.Shadows.Update(u, in.id(), in.Payload, emit)
+				a, err := d.Shadows.Update(u, in.id(), who(c), in.Payload, emit)
 				return a.Accepted, err
 			})
 		}),
 		restjson.Handle("DeleteThingShadow", "DELETE", "/things/{thingName}/shadow", func(c *restjson.Call, in *shadowIn) (any, error) {
 			return d.shadow(c, in, policy.DeleteThingShadow, func(u *store.Unit, emit func(mqtt.Message)) ([]byte, error) {
-				a, err := d.Shadows.Delete(u, in.id(), nil, emit)
+				a, err := d.Shadows.Delete(u, in.id(), who(c), nil, emit)
 				return a.Body, err
 			})
 		}),
@@ -239,6 +239,11 @@ func (d *Data) ops() []restjson.Op {
 			return restjson.Raw{}, nil
 		}),
 	}
+}
+
+// who gives the name in which a caller changes something.
+func who(c *restjson.Call) shadow.Who {
+	return shadow.Who{By: c.Who.(*authz.Principal).Name(), From: "REST"}
 }
 
 // shadow authorizes a request, commits what it does, and answers when that is on the

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/url"
+	"strconv"
 	"time"
 )
 
@@ -13,6 +14,8 @@ type ShadowRef struct {
 	Name    string `json:"name,omitempty"` // empty for the classic one
 	Version int64  `json:"version"`
 	Delta   bool   `json:"delta"` // desired differs from reported
+	// Changed is when it was last updated, to the second.
+	Changed time.Time `json:"changed"`
 }
 
 // Shadow is a shadow as it is or was.
@@ -22,7 +25,7 @@ type Shadow struct {
 	Version int64           `json:"version,omitempty"` // 0: unknown
 	State   json.RawMessage `json:"state"`
 	Delta   json.RawMessage `json:"delta,omitempty"` // only as it is now
-	// Of the change that made it so, as far as the journal knows:
+	// Of the change that made it so, as far as it is known:
 	Changed *time.Time `json:"changed,omitempty"`
 	By      string     `json:"by,omitempty"`
 	From    string     `json:"from,omitempty"`
@@ -37,7 +40,7 @@ type ShadowChange struct {
 	Deleted bool            `json:"deleted,omitempty"`
 	State   json.RawMessage `json:"state,omitempty"`
 	Before  json.RawMessage `json:"before,omitempty"`
-	Lost    uint64          `json:"lost,omitempty"` // records missing before this one
+	Change  json.RawMessage `json:"change,omitempty"` // what makes one of the other when merged in; null removes
 }
 
 // File is content that the gateway keeps.
@@ -72,9 +75,10 @@ func (c *Client) RemoveShadow(ctx context.Context, thing, name string) error {
 	return c.do(ctx, "DELETE", "/v1/shadow", shadowQuery(thing, name), nil, nil)
 }
 
-// ShadowLog asks for the changes of a shadow since a time, oldest first.
-func (c *Client) ShadowLog(ctx context.Context, thing, name string, since time.Time) (es []ShadowChange, err error) {
+// ShadowLog asks for the last max changes of a shadow since a time, oldest first; 0 for all that are known.
+func (c *Client) ShadowLog(ctx context.Context, thing, name string, since time.Time, max int) (es []ShadowChange, err error) {
 	q := shadowQuery(thing, name)
+	q.Set("max", strconv.Itoa(max))
 	if !since.IsZero() {
 		q.Set("since", since.Format(time.RFC3339Nano))
 	}
