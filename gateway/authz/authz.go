@@ -233,14 +233,17 @@ func (a *Authz) identify(r *Request) (*Principal, error) {
 	if p, err := a.byAuthorizer(r); p != nil || err != nil {
 		return p, err
 	}
+	way := a.way(r.TLS)
 	switch {
-	case r.TLS != nil && len(r.TLS.PeerCertificates) > 0:
+	case way.custom == always:
+		return nil, errWay()
+	case r.TLS != nil && len(r.TLS.PeerCertificates) > 0 && way.certificate != never:
 		c, err := a.admit(r.TLS.PeerCertificates[0])
 		if err != nil {
 			return nil, err
 		}
 		return a.certificate(c, a.context(r)), nil
-	case r.Signed != nil:
+	case r.Signed != nil && way.signature != never:
 		return r.Signed.at(a.context(r)), nil
 	case slices.Contains(a.cfg.Anonymous, r.Listener):
 		return a.anonymous(a.context(r)), nil
@@ -252,7 +255,7 @@ func (a *Authz) identify(r *Request) (*Principal, error) {
 // variables have no values there (developer guide, "Thing policy variables").
 // It gives nil, nil when there is no certificate.
 func (a *Authz) Peer(state *tls.ConnectionState, remote netip.Addr) (*Principal, error) {
-	if state == nil || len(state.PeerCertificates) == 0 {
+	if state == nil || len(state.PeerCertificates) == 0 || a.way(state).certificate == never {
 		return nil, nil
 	}
 	c, err := a.admit(state.PeerCertificates[0])

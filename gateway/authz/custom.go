@@ -60,23 +60,42 @@ type Credentials struct {
 	ClientID   string
 }
 
+// named finds the authorizer that a client names, or that the domain configuration of the
+// host it has asked for does. It gives false for neither.
+func (a *Authz) named(c *Credentials) bool {
+	named := c.named("")
+	if d := a.reg.DomainOf(c.ServerName); d != nil && d.Authorizer != "" && (!named || !d.Override) {
+		c.Authorizer, named = d.Authorizer, true
+	}
+	return named
+}
+
 // byAuthorizer identifies clients who name a custom authorizer, and those who have
 // nothing else to show when there is a default one. It gives nil, nil for all others.
 func (a *Authz) byAuthorizer(r *Request) (*Principal, error) {
-	if a.functions == nil {
+	way := a.way(r.TLS)
+	if a.functions == nil || way.custom == never {
 		return nil, nil
 	}
 	c := Credentials{MQTT: true, Username: r.Username, Password: r.Password, ClientID: r.ClientID, Header: r.Header, Query: r.Query}
 	if r.TLS != nil {
 		c.ServerName = r.TLS.ServerName
 	}
-	named := c.named("")
-	if !named && (r.TLS != nil && len(r.TLS.PeerCertificates) > 0 || r.Signed != nil || slices.Contains(a.cfg.Anonymous, r.Listener)) {
+	named := a.named(&c)
+	if way.certificate == always {
+		if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
+			return nil, fault.New(fault.Unauthorized, "a client certificate is needed before an authorizer is asked")
+		}
+		if _, err := a.admit(r.TLS.PeerCertificates[0]); err != nil {
+			return nil, err
+		}
+	}
+	if !named && way.custom == atLast && (r.TLS != nil && len(r.TLS.PeerCertificates) > 0 || r.Signed != nil || slices.Contains(a.cfg.Anonymous, r.Listener)) {
 		return nil, nil
 	}
 	rec, err := a.authorizer(&c)
 	if err != nil {
-		if !named && fault.Is(err, fault.NotFound) {
+		if !named && way.custom != always && fault.Is(err, fault.NotFound) {
 			return nil, nil
 		}
 		return nil, unproven(err)
@@ -107,7 +126,10 @@ func (a *Authz) Header(r *http.Request) (*Principal, error) {
 	if r.TLS != nil {
 		c.ServerName = r.TLS.ServerName
 	}
-	named := c.named("")
+	if a.way(r.TLS).custom == never {
+		return nil, nil
+	}
+	named := a.named(&c)
 	rec, err := a.authorizer(&c)
 	if err != nil {
 		if !named && fault.Is(err, fault.NotFound) {

@@ -111,7 +111,7 @@ func (f *Fleet) CreateFromCSR(by, csr string) (*Created, error) {
 	if err := f.room(); err != nil {
 		return nil, err
 	}
-	pem, err := f.keys.IssueCSR(csr)
+	pem, err := f.Sign(by, csr)
 	if fault.Is(err, fault.Invalid) {
 		return nil, fault.Wrap(fault.Invalid, errors.Join(ErrCSR, err), "%s", fault.Message(err))
 	}

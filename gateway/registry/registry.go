@@ -126,6 +126,9 @@ type Registry struct {
 	policies    table[Policy]
 	templates   table[Template]
 	authorizers table[Authorizer]
+	roles       table[RoleAlias]
+	domains     table[Domain]
+	providers   table[CertificateProvider]
 	links       table[link]     // principals of things
 	attached    table[struct{}] // policies of targets, key: target NUL policy
 	settings    table[json.RawMessage]
@@ -144,7 +147,8 @@ func Open(db *store.Store, clk clock.Clock, cfg Config) (*Registry, error) {
 		load(r, &r.types, keyType, nil), load(r, &r.groups, keyGroup, r.index.addGroup), load(r, &r.billing, keyBilling, nil),
 		load(r, &r.things, keyThing, r.index.addThing), load(r, &r.certs, keyCert, nil), load(r, &r.cas, keyCA, nil),
 		load(r, &r.policies, keyPolicy, nil), load(r, &r.links, keyLink, r.index.addLink), load(r, &r.attached, keyAttached, r.index.addAttached),
-		load(r, &r.settings, keySetting, nil), load(r, &r.templates, keyTemplate, nil), load(r, &r.authorizers, keyAuthorizer, nil))
+		load(r, &r.settings, keySetting, nil), load(r, &r.templates, keyTemplate, nil), load(r, &r.authorizers, keyAuthorizer, nil),
+		load(r, &r.roles, keyRole, nil), load(r, &r.domains, keyDomain, nil), load(r, &r.providers, keyProvider, nil))
 	if err != nil {
 		return nil, fmt.Errorf("open registry: %w", err)
 	}
@@ -166,6 +170,9 @@ const (
 	keyThing      = store.KeyThing + "t/"
 	keyLink       = store.KeyThing + "p/"
 	keySetting    = store.KeyThing + "s/"
+	keyRole       = store.KeyThing + "r/"
+	keyDomain     = store.KeyThing + "d/"
+	keyProvider   = store.KeyThing + "c/"
 	keyType       = store.KeyThingType
 	keyGroup      = store.KeyGroup + "t/"
 	keyBilling    = store.KeyGroup + "b/"
@@ -257,7 +264,7 @@ func (r *Registry) SetFacts(fn func(Subject) indexquery.Document) { r.facts = fn
 
 // Change is one step of a transaction.
 type Change struct {
-	Kind          string // "thing", "thingtype", "thinggroup", "billinggroup", "cert", "cacert", "policy", "principal", "attachment", "setting", "template", "authorizer"
+	Kind          string // "thing", "thingtype", "thinggroup", "billinggroup", "cert", "cacert", "policy", "principal", "attachment", "setting", "template", "authorizer", "rolealias", "domain", "certificateprovider"
 	Name          string // for links of two: "thing principal", "target policy"
 	Before, After any    // pointers to this package's types, nil where there is none; not to be changed
 	By            string // who did it

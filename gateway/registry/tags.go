@@ -2,6 +2,7 @@ package registry
 
 import (
 	"maps"
+	"strings"
 
 	"tidegate/gateway/fault"
 )
@@ -64,6 +65,31 @@ func (r *Registry) tagged(arn string) (tags map[string]string, write func(*Tx, m
 			c := *a
 			c.Tags = tags
 			set(tx, &r.authorizers, "authorizer", n, &c)
+		}, nil
+	}
+	if n := r.Name("rolealias", arn); n != "" {
+		a, err := r.roleAlias(n)
+		if err != nil {
+			return nil, nil, err
+		}
+		return a.Tags, func(tx *Tx, tags map[string]string) { c := *a; c.Tags = tags; set(tx, &r.roles, "rolealias", n, &c) }, nil
+	}
+	if n, _, _ := strings.Cut(r.Name("domainconfiguration", arn), "/"); n != "" {
+		d, err := r.domain(n)
+		if err != nil {
+			return nil, nil, err
+		}
+		return d.Tags, func(tx *Tx, tags map[string]string) { c := *d; c.Tags = tags; set(tx, &r.domains, "domain", n, &c) }, nil
+	}
+	if n := r.Name("certificateprovider", arn); n != "" {
+		p, err := r.provider(n)
+		if err != nil {
+			return nil, nil, err
+		}
+		return p.Tags, func(tx *Tx, tags map[string]string) {
+			c := *p
+			c.Tags = tags
+			set(tx, &r.providers, "certificateprovider", n, &c)
 		}, nil
 	}
 	return nil, nil, fault.New(fault.Invalid, "the resource %s cannot have tags here", arn)

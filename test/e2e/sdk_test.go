@@ -162,7 +162,7 @@ func TestAnSDKFindsItsErrorsAndPages(t *testing.T) {
 	// what is not served says so by name, and a wrong secret is not let in
 	_, err = c.ListV2LoggingLevels(ctx, &iot.ListV2LoggingLevelsInput{})
 	var api interface{ ErrorCode() string }
-	if !errors.As(err, &api) || api.ErrorCode() != "UnknownOperationException" {
+	if !errors.As(err, &api) || api.ErrorCode() != "UnknownOperationException" || !strings.Contains(err.Error(), "ListV2LoggingLevels is not served") {
 		t.Errorf("an unknown operation: %v", err)
 	}
 	wrong := c.Options()

@@ -2,7 +2,9 @@ package control
 
 import (
 	"maps"
+	"net/url"
 	"slices"
+	"strings"
 
 	"tidegate/gateway/api/restjson"
 	"tidegate/gateway/fault"
@@ -20,12 +22,12 @@ type enabled struct {
 func (c *Control) account() []restjson.Op {
 	reg := c.Registry
 	return []restjson.Op{
-		restjson.Handle("DescribeEndpoint", "GET", "/endpoint", func(_ *restjson.Call, in *struct {
+		restjson.Handle("DescribeEndpoint", "GET", "/endpoint", func(call *restjson.Call, in *struct {
 			Type string `at:"query,endpointType"`
 		}) (any, error) {
 			switch in.Type {
 			case "", "iot:Data", "iot:Data-ATS", "iot:Data-Beta", "iot:CredentialProvider", "iot:Jobs":
-				return map[string]string{"endpointAddress": c.cfg.Endpoint}, nil
+				return map[string]string{"endpointAddress": c.host(call.Request.Host)}, nil
 			}
 			return nil, fault.New(fault.Invalid, "the endpoint type %s is unknown", in.Type)
 		}),
@@ -91,4 +93,15 @@ func (c *Control) account() []restjson.Op {
 			return map[string]any{"tags": out}, nil
 		}),
 	}
+}
+
+// host gives the name and port that clients reach this gateway by: those somebody has just
+// used, or what the configuration says for who has used none, at the machine itself. MQTT
+// is on the same port, by ALPN, as it is with AWS.
+func (c *Control) host(asked string) string {
+	u, err := url.Parse("https://" + asked)
+	if err != nil || u.Host != asked || u.Hostname() == "" || !strings.ContainsAny(asked, ".:") && asked != "localhost" {
+		return c.cfg.Endpoint
+	}
+	return asked
 }

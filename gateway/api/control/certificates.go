@@ -75,7 +75,11 @@ func (c *Control) certificates() []restjson.Op {
 			CSR    string `json:"certificateSigningRequest" need:""`
 			Active bool   `at:"query,setAsActive"`
 		}) (any, error) {
-			text, err := c.Identity.IssueCSR(in.CSR)
+			sign := func(_, csr string) (string, error) { return c.Identity.IssueCSR(csr) }
+			if c.Fleet != nil {
+				sign = c.Fleet.Sign // a certificate provider, if there is one
+			}
+			text, err := sign(who(call), in.CSR)
 			if err != nil {
 				return nil, err
 			}
@@ -127,13 +131,25 @@ func (c *Control) certificates() []restjson.Op {
 		}) (any, error) {
 			return c.listCertificates(in.CA, in.markIn)
 		}),
-		restjson.Handle("TransferCertificate", "PATCH", "/transfer-certificate/{certificateId}", func(_ *restjson.Call, in *certificateIn) (any, error) {
-			if _, err := reg.Certificate(in.ID); err != nil {
+		restjson.Handle("TransferCertificate", "PATCH", "/transfer-certificate/{certificateId}", c.transfer),
+		restjson.Handle("AcceptCertificateTransfer", "PATCH", "/accept-certificate-transfer/{certificateId}", c.transfer),
+		restjson.Handle("RejectCertificateTransfer", "PATCH", "/reject-certificate-transfer/{certificateId}", c.transfer),
+		restjson.Handle("CancelCertificateTransfer", "PATCH", "/cancel-certificate-transfer/{certificateId}", c.transfer),
+		restjson.Handle("ListOutgoingCertificates", "GET", "/certificates-out-going", func(_ *restjson.Call, in *markIn) (any, error) {
+			if _, err := in.page(); err != nil {
 				return nil, err
 			}
-			return nil, fault.New(fault.Invalid, "a certificate cannot be transferred: this gateway has one account, %s", reg.Account())
+			return marked("outgoingCertificates", []any{}, ""), nil
 		}),
 	}
+}
+
+// transfer refuses to: there is nobody to transfer a certificate to, or from.
+func (c *Control) transfer(_ *restjson.Call, in *certificateIn) (any, error) {
+	if _, err := c.Registry.Certificate(in.ID); err != nil {
+		return nil, err
+	}
+	return nil, fault.New(fault.Invalid, "a certificate cannot be transferred: this gateway has one account, %s", c.Registry.Account())
 }
 
 func (c *Control) listCertificates(ca string, in markIn) (any, error) {

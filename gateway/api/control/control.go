@@ -13,6 +13,7 @@ package control
 
 import (
 	"crypto/rand"
+	_ "embed" // the list of operations that are not served
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -73,11 +74,24 @@ func New(d Deps, cfg Config) *Control {
 	}
 	c := &Control{Deps: d, cfg: cfg, verify: sigv4.Verifier{Secret: d.Operators.Secret, Now: d.Clock.Now, Trusted: d.Clock.Trusted}}
 	var ops []restjson.Op
-	for _, list := range [][]restjson.Op{c.things(), c.types(), c.groups(), c.billing(), c.certificates(), c.authorities(), c.policies(), c.provisioning(), c.templates(), c.tasks(), c.authorizers(), c.account(), c.jobs(), c.streams()} {
+	for _, list := range [][]restjson.Op{c.things(), c.types(), c.groups(), c.billing(), c.certificates(), c.authorities(), c.policies(), c.provisioning(), c.templates(), c.tasks(), c.authorizers(), c.domains(), c.roles(), c.providers(), c.account(), c.jobs(), c.streams()} {
 		ops = append(ops, list...)
 	}
-	c.server = restjson.Server{Ops: ops, Authorize: c.authorize, Dialect: dialect, MaxBody: cfg.MaxBody, Refused: c.refused, Log: d.Log}
+	c.server = restjson.Server{Ops: ops, Authorize: c.authorize, Dialect: dialect, MaxBody: cfg.MaxBody, Refused: c.refused, Unserved: unserved(), Log: d.Log}
 	return c
+}
+
+//go:embed unserved.txt
+var unservedList string
+
+// unserved gives the operations of AWS IoT that are not served, to name them.
+func unserved() (ops []restjson.Op) {
+	for line := range strings.Lines(unservedList) {
+		if f := strings.Fields(line); len(f) == 3 {
+			ops = append(ops, restjson.Named(f[2], f[0], f[1]))
+		}
+	}
+	return ops
 }
 
 // ServeHTTP answers a request.

@@ -97,7 +97,10 @@ type Server struct {
 	// WrongMethod is the error of a path that is served with another method. Empty: such
 	// a request is an unknown operation like any other.
 	WrongMethod string
-	Log         *slog.Logger // nil: silent
+	// Unserved are operations that clients know and that are answered by their name as not
+	// served; see [Named].
+	Unserved []Op
+	Log      *slog.Logger // nil: silent
 }
 
 // Handle makes an operation of a function. T is the input struct.
@@ -111,6 +114,11 @@ func Handle[T any](name, method, path string, do func(c *Call, in *T) (any, erro
 			}
 			return do(c, in)
 		}}
+}
+
+// Named makes an operation that is known but not served; see [Server.Unserved].
+func Named(name, method, path string) Op {
+	return Op{Name: name, Method: method, Path: path, segments: split(strings.TrimSuffix(path, "/"))}
 }
 
 func split(path string) []string { return strings.Split(strings.TrimPrefix(path, "/"), "/") }
@@ -128,11 +136,13 @@ func (s *Server) Serves(r *http.Request) bool {
 
 // find looks for the operation of a request. A literal segment is preferred to a
 // label: POST /things/x before POST /{a}/{b}.
-func (s *Server) find(r *http.Request) (best *Op, labels map[string]string) {
+func (s *Server) find(r *http.Request) (best *Op, labels map[string]string) { return find(s.Ops, r) }
+
+func find(ops []Op, r *http.Request) (best *Op, labels map[string]string) {
 	segments := split(r.URL.EscapedPath())
 	most := -1
-	for i := range s.Ops {
-		op := &s.Ops[i]
+	for i := range ops {
+		op := &ops[i]
 		if op.Method != r.Method {
 			continue
 		}
@@ -182,7 +192,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if op == nil {
-		s.fail(w, r, id, Problem{Status: http.StatusNotFound, Name: "UnknownOperationException", Message: fmt.Sprintf("%s %s is not served by this gateway", r.Method, r.URL.Path)}, nil)
+		what := r.Method + " " + r.URL.Path
+		if known, _ := find(s.Unserved, r); known != nil {
+			what = known.Name
+		}
+		s.fail(w, r, id, Problem{Status: http.StatusNotFound, Name: "UnknownOperationException", Message: what + " is not served by this gateway"}, nil)
 		return
 	}
 	out, err := s.answer(op, labels, w, r, id)
