@@ -56,6 +56,19 @@ func TestEveryPackageKeepsToItsFloor(t *testing.T) {
 	}
 }
 
+func TestEveryRoomIsNamedInTheArchitecture(t *testing.T) {
+	page, err := os.ReadFile("../../ARCHITECTURE.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, room := range strings.Fields(string(list(t, "CGO_ENABLED=0", "./gateway/...", "./devices/...", "./sync/..."))) {
+		room = strings.TrimPrefix(room, "tidegate/")
+		if !strings.HasSuffix(room, "test") && !strings.Contains(string(page), "`"+room+"`") {
+			t.Errorf("%s is not in the table of rooms in ARCHITECTURE.md", room)
+		}
+	}
+}
+
 // A dependency that has only cgo files leaves a package without Go files, which go list reports.
 func TestNothingNeedsCgo(t *testing.T) {
 	for _, goarch := range []string{"amd64", "arm64"} {
