@@ -126,7 +126,7 @@ func DefaultConfig(dev bool) Config {
 	c := Config{
 		Dev: dev, Data: "/var/lib/tidegate", Account: AccountConfig{ID: "000000000000", Region: "local-1"}, Identity: DefaultIdentityConfig(), Log: logs.DefaultConfig(), Memory: DefaultMemoryConfig(),
 		Listen: ListenConfig{MQTT: off, WS: off, MQTTS: "0.0.0.0:8883", HTTPS: "0.0.0.0:8443", Metrics: "127.0.0.1:9464"},
-		Limits: LimitsConfig{broker.DefaultLimits(), shadow.DefaultLimits(), jobs.DefaultLimits()}, Store: store.DefaultConfig(""), Journal: journal.DefaultConfig(), Broker: broker.DefaultConfig(), Audit: audit.DefaultConfig(),
+		Limits: LimitsConfig{broker.DefaultLimits(), shadow.DefaultLimits(), jobs.DefaultLimits()}, Store: store.DefaultConfig(""), Journal: journal.DefaultConfig(), Broker: broker.DefaultConfig(), Rules: rules.DefaultConfig(), Audit: audit.DefaultConfig(),
 		Devices: manager.DefaultConfig(), Telemetry: bridge.DefaultConfig(), Jobs: DefaultJobsConfig(),
 	}
 	if dev {

@@ -57,9 +57,6 @@ func New(tb TB, target string) *Proxy {
 // Addr is where to connect.
 func (p *Proxy) Addr() string { return p.ln.Addr().String() }
 
-// SetTarget changes where new links go.
-func (p *Proxy) SetTarget(addr string) { p.set(func() { p.target = addr }) }
-
 // Delay holds every chunk back for d, in both directions.
 func (p *Proxy) Delay(d time.Duration) { p.set(func() { p.delay = d }) }
 

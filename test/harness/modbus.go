@@ -64,6 +64,3 @@ func (s *ModbusSlave) Says(what string) {
 		s.tb.Fatalf("harness: the Modbus slave has not said %q:\n%s", what, s.out.tail(20))
 	}
 }
-
-// Stop ends the slave; the wire stays.
-func (s *ModbusSlave) Stop() { s.proc.kill() }
