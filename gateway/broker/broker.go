@@ -101,7 +101,8 @@ type Broker struct {
 	versions  versions
 	desks     sync.Pool
 	cursors   atomic.Uint64
-	restoring bool // Open is reading what is on the disk
+	debts     atomic.Int64 // the last that newDebt gave
+	restoring bool         // Open is reading what is on the disk
 	seed      maphash.Seed
 	ids       [256]sync.Mutex // see idLock
 	wg        sync.WaitGroup

@@ -42,6 +42,8 @@ type client struct {
 	resend    uint64          // next place in the window to be sent again
 	resendEnd uint64          // and where that ends
 	ret       []retainedEntry // retained messages still to be sent
+	debts     []*debt         // who of them and of those sent must be remembered
+	paid      []*debt         // those of debts that need not any more
 	out2      map[uint64]*outgoing
 	byPID     map[uint16]*outgoing
 	nextPID   uint16
@@ -301,6 +303,7 @@ func (s *client) sendOne(c *Conn, f []byte, idAt uint32, seq uint64, h handle) {
 		if !c.sendSpecial(f, idAt, id, false) {
 			s.win.ack(id) // too large for the client: done with
 			s.b.stats.tooLarge.Add(1)
+			s.pay(h.debt)
 			if h.g != nil {
 				go h.g.acked(h.id)
 			}
@@ -322,9 +325,11 @@ func (s *client) puback(c *Conn, ids []uint16, ob *Outbox) {
 	s.mu.Lock()
 	if s.conn.Load() == c {
 		for _, id := range ids {
-			if k, ok := s.win.ack(id); ok && k.h.g != nil {
+			k, ok := s.win.ack(id)
+			if ok && k.h.g != nil {
 				done = append(done, k.h)
 			}
+			s.pay(k.h.debt)
 		}
 		s.refill(c, ob)
 	}
@@ -354,7 +359,7 @@ func (s *client) wake() {
 	if s.filling || s.conn.Load() == nil || s.gone {
 		return
 	}
-	if s.resend < s.resendEnd || s.resend2() || len(s.write2) > 0 || s.tidy2 || s.room() > 0 && (s.behind || len(s.ret) > 0) {
+	if s.resend < s.resendEnd || s.resend2() || len(s.write2) > 0 || s.tidy2 || len(s.paid) > 0 || s.room() > 0 && (s.behind || len(s.ret) > 0) {
 		s.filling = true
 		s.b.wg.Add(1)
 		go s.fill()

@@ -274,8 +274,11 @@ func (b *Broker) commitSession(s *client, rec *session.Record, old *client, w *s
 		u.Lock(sessionLock(s.id))
 		u.Vital = old != nil // who comes back for what is kept, or gives it up, makes room
 		if discard {
-			session.Delete(u, old.id, old.marks())
-			b.jr.Drop(u, old.rec.Cursor)
+			old.mu.Lock()
+			gone := old.rec
+			old.mu.Unlock()
+			session.Delete(u, &gone, old.marks())
+			b.jr.Drop(u, gone.Cursor)
 		}
 		if s.persistent {
 			if err := session.Save(u, rec); err != nil {

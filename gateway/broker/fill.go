@@ -41,6 +41,9 @@ func (s *client) fillSome(ob *Outbox) bool {
 	if len(s.write2) > 0 || s.tidy2 {
 		return s.flush2()
 	}
+	if len(s.paid) > 0 {
+		return s.settleDebts()
+	}
 	if c == nil {
 		s.reader, s.left = nil, nil
 		return false
@@ -294,7 +297,8 @@ func (s *client) resendSome(c *Conn, ob *Outbox) bool {
 	switch {
 	case c.special != nil:
 		if !c.sendSpecial(frame, idAt, id, true) {
-			s.win.ack(id)
+			k, _ := s.win.ack(id)
+			s.pay(k.h.debt)
 		}
 	default:
 		at := len(c.out.buf)
@@ -322,11 +326,27 @@ func (s *client) resendSome2(c *Conn, ob *Outbox) bool {
 		return 1
 	})
 	for _, o := range due {
+		if o.state == session.Sent && o.frame == nil && o.debt != nil {
+			var ids []uint32
+			if x := s.rec.Find(o.debt.filter); x != nil {
+				ids = grantOfSub(x).ids
+			}
+			s.mu.Unlock()
+			frame, idAt := s.retainedAgain(o, ids)
+			s.mu.Lock()
+			if s.conn.Load() != c || o.state != session.Sent {
+				return true
+			}
+			if o.frame, o.idAt = frame, idAt; frame == nil {
+				s.finish2(o)
+				continue
+			}
+		}
 		if o.state == session.Sent && o.frame == nil {
 			s.mu.Unlock()
 			run, at := s.readOne(o.seq)
 			s.mu.Lock()
-			if s.conn.Load() != c {
+			if s.conn.Load() != c || o.state != session.Sent {
 				return true
 			}
 			if run == nil {

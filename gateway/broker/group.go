@@ -256,7 +256,7 @@ func (g *group) assign(m *shared, ob *Outbox) bool {
 				g.ids++
 				m.id = g.ids
 			}
-			took = x.s.take(v, m.seq, handle{g, m.id}, ob)
+			took = x.s.take(v, m.seq, handle{g: g, id: m.id}, ob)
 			if took && qos == 1 {
 				m.run = own(m.run)
 				g.out[m.id] = m
@@ -271,10 +271,11 @@ func (g *group) assign(m *shared, ob *Outbox) bool {
 	return false
 }
 
-// handle is a group's message as a member's window knows it.
+// handle is what a window keeps of a message beside its number.
 type handle struct {
-	g  *group
-	id uint64
+	g    *group // it is a group's
+	id   uint64 // there
+	debt *debt  // it is a retained one
 }
 
 // take is enqueue for a message of a group: it goes into the window at once, or not at all.

@@ -69,6 +69,9 @@ func (b *Broker) restore() error {
 	if err != nil { // what does not read is not there; the rest is
 		b.log.Error("a retained message is damaged", "err", err)
 	}
+	for _, s := range b.sessions {
+		s.restoreDebts()
+	}
 	return session.Wills(b.db, func(id string, w session.Will) { b.wills[id] = &w })
 }
 
@@ -152,6 +155,16 @@ func (s *client) restore2(x session.Out) {
 		s.out2, s.byPID = map[uint64]*outgoing{}, map[uint16]*outgoing{}
 	}
 	o := &outgoing{seq: x.Seq, key: x.Seq, pid: x.PID, state: x.State, dup: true}
+	if x.Topic != "" {
+		s.nextKey = max(s.nextKey, x.Seq&^ackedBit)
+		o.seq, o.topic, o.at, o.debt = 0, x.Topic, x.At, s.oldDebt(x.Filter)
+		o.debt.begun[x.Topic] = true
+		if x.State == session.Done {
+			o.debt.marks = append(o.debt.marks, x.Seq)
+			return
+		}
+		o.debt.left++
+	}
 	s.out2[o.key] = o
 	if x.State == session.Done {
 		s.done2++
@@ -189,8 +202,13 @@ func (s *client) marks() session.Marks {
 	s.in2mu.Unlock()
 	s.mu.Lock()
 	for _, o := range s.out2 {
-		if o.seq != 0 {
-			m.Out = append(m.Out, session.Out{Seq: o.seq})
+		if s.onDisk(o) {
+			m.Out = append(m.Out, session.Out{Seq: o.key})
+		}
+	}
+	for _, d := range s.debts {
+		for _, key := range d.marks {
+			m.Out = append(m.Out, session.Out{Seq: key})
 		}
 	}
 	s.mu.Unlock()
@@ -304,11 +322,14 @@ func (b *Broker) discard(s *client) {
 	if s.persistent {
 		s.ending.Store(true)
 		m := s.marks()
+		s.mu.Lock()
+		rec := s.rec
+		s.mu.Unlock()
 		err := b.db.Do(func(u *store.Unit) error {
 			u.Vital = true
 			u.Lock(sessionLock(s.id))
-			session.Delete(u, s.id, m)
-			b.jr.Drop(u, s.rec.Cursor)
+			session.Delete(u, &rec, m)
+			b.jr.Drop(u, rec.Cursor)
 			return nil
 		}, nil)
 		if err != nil {
@@ -330,7 +351,7 @@ func (b *Broker) forget(s *client) {
 		cursor = s.rec.Cursor
 	}
 	subs := s.rec.Subs
-	s.queue, s.win, s.ret, s.out2, s.write2 = backlog{}, window{}, nil, nil, nil
+	s.queue, s.win, s.ret, s.out2, s.write2, s.debts, s.paid = backlog{}, window{}, nil, nil, nil, nil, nil
 	s.countQueue()
 	s.mu.Unlock()
 	if was {

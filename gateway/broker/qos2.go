@@ -185,8 +185,8 @@ func (c *Conn) pubcompUnknown(id uint16, ob *Outbox) {
 
 // outgoing is one QoS 2 message on its way to the client.
 type outgoing struct {
-	seq   uint64 // journal number, 0 when it is only in memory
-	key   uint64 // in session.out2
+	seq   uint64 // journal number, 0 when it is not there
+	key   uint64 // in session.out2, and on the disk
 	pid   uint16
 	state session.State
 	dirty bool   // state is not on disk yet; nothing is sent before it is
@@ -194,13 +194,25 @@ type outgoing struct {
 	dup   bool   // it may have been sent before
 	frame []byte // until PUBREC; nil when it has to be read from the journal
 	idAt  uint32
+
+	debt  *debt // of a retained message of a persistent session
+	topic string
+	at    int64
 }
+
+// onDisk says whether the state of o outlives a restart.
+func (s *client) onDisk(o *outgoing) bool { return s.persistent && (o.seq != 0 || o.debt != nil) }
 
 // start2 takes frame into the window. The caller holds mu and has looked for room.
 func (s *client) start2(frame []byte, idAt uint32, seq uint64) {
 	if seq != 0 && s.out2[seq] != nil {
 		return // known from before a restart
 	}
+	s.begin2(&outgoing{seq: seq, key: seq, frame: append([]byte(nil), frame...), idAt: idAt})
+}
+
+// begin2 gives o a packet id and takes it into the window.
+func (s *client) begin2(o *outgoing) {
 	if s.out2 == nil {
 		s.out2, s.byPID = map[uint64]*outgoing{}, map[uint16]*outgoing{}
 	}
@@ -209,8 +221,8 @@ func (s *client) start2(frame []byte, idAt uint32, seq uint64) {
 			s.nextPID = ids1
 		}
 	}
-	o := &outgoing{seq: seq, key: seq, pid: s.nextPID, state: session.Sent, frame: append([]byte(nil), frame...), idAt: idAt}
-	if seq == 0 {
+	o.pid, o.state = s.nextPID, session.Sent
+	if o.seq == 0 {
 		s.nextKey++
 		o.key = ackedBit | s.nextKey
 	}
@@ -220,7 +232,7 @@ func (s *client) start2(frame []byte, idAt uint32, seq uint64) {
 
 // commit2 sees to it that o's state is written, if it has to be, and then acted upon.
 func (s *client) commit2(o *outgoing) {
-	if s.persistent && o.seq != 0 {
+	if s.onDisk(o) {
 		if !o.dirty {
 			o.dirty = true
 			s.write2 = append(s.write2, o)
@@ -281,7 +293,7 @@ func (s *client) pubcomp(c *Conn, id uint16, ob *Outbox) {
 // finish2 forgets o, except that the journal must not be read for it again.
 func (s *client) finish2(o *outgoing) {
 	delete(s.byPID, o.pid)
-	if !s.persistent || o.seq == 0 {
+	if !s.onDisk(o) {
 		delete(s.out2, o.key)
 		return
 	}
@@ -308,11 +320,14 @@ func (s *client) flush2() bool {
 	}
 	states := make([]session.Out, len(batch))
 	for i, o := range batch {
-		states[i] = session.Out{Seq: o.seq, PID: o.pid, State: o.state}
+		states[i] = session.Out{Seq: o.key, PID: o.pid, State: o.state}
+		if o.debt != nil {
+			states[i].Topic, states[i].At, states[i].Filter = o.topic, o.at, o.debt.filter
+		}
 	}
 	var past []uint64
 	for _, o := range s.out2 {
-		if o.state == session.Done && o.seq < low {
+		if o.state == session.Done && o.seq != 0 && o.seq < low {
 			past = append(past, o.seq)
 		}
 	}
@@ -349,6 +364,12 @@ func (s *client) flush2() bool {
 		case o.state == states[i].State:
 			o.dirty = false
 			o.again = o.state != session.Done
+			if o.debt != nil && o.state == session.Done && s.out2[o.key] == o {
+				delete(s.out2, o.key)
+				s.done2--
+				o.debt.marks = append(o.debt.marks, o.key)
+				s.pay(o.debt)
+			}
 		default: // it went on meanwhile
 			s.write2 = append(s.write2, o)
 		}

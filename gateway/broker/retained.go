@@ -29,6 +29,7 @@ type retainedEntry struct {
 	topic   string
 	version uint64 // 0: of the broker's own, which are always current
 	filter  string
+	debt    *debt // nil where nothing has to be remembered
 	grant
 }
 
@@ -94,6 +95,14 @@ func (x *retainedIndex) match(filter string, version uint64, g grant) []retained
 	return list
 }
 
+// any says whether filter covers something.
+func (x *retainedIndex) any(filter string) (some bool) {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	x.topics.Match(filter, func(string, retainedMark) bool { some = true; return false })
+	return some
+}
+
 // expired gives topics whose retained message has outlived its expiry, at most n.
 func (x *retainedIndex) expired(now int64, n int) []string {
 	var list []string
@@ -153,6 +162,10 @@ func (s *client) sendRetained(c *Conn, ob *Outbox) bool {
 	if s.conn.Load() != c || len(s.ret) == 0 || s.ret[0].topic != e.topic || s.ret[0].version != e.version {
 		return true
 	}
+	owes := e.debt
+	if owes != nil && owes.old && (v.QoS == 0 || v.QoS == 2 && m.At.UnixNano() > owes.owed) {
+		ok = false // not sent twice; or retained after the subscription, which has got it as every message
+	}
 	if ok && (e.version == 0 || s.b.retained.current(e.topic, e.version)) {
 		switch v.QoS {
 		case 0:
@@ -161,13 +174,20 @@ func (s *client) sendRetained(c *Conn, ob *Outbox) bool {
 			}
 			c.offer(&v, ob)
 		case 1:
-			if s.sendRun(c, &v, 0, 0, ob) == 0 {
+			if !c.lockOut() || c.full() {
+				c.out.mu.Unlock()
 				return false
 			}
+			s.sendOne(c, v.Buf, v.Frames[0].ID, 0, handle{debt: owes})
+			c.unlockOut(ob)
+			s.b.stats.sent.Add(1)
+			owes = nil // until PUBACK
 		case 2:
-			s.start2(v.Buf, v.Frames[0].ID, 0)
+			s.begin2(&outgoing{frame: v.Buf, idAt: v.Frames[0].ID, debt: owes, topic: e.topic, at: m.At.UnixMilli()})
+			owes = nil
 		}
 	}
+	s.pay(owes)
 	s.ret = s.ret[1:]
 	if len(s.ret) == 0 {
 		s.ret = nil

@@ -35,7 +35,7 @@ func (c *Conn) subscribe(pk *packets.Packet) error {
 	next := session.Record{Subs: subs}
 	codes := make([]byte, len(pk.Filters))
 	var added []session.Sub
-	var fresh []bool
+	var asks []bool // for what is retained
 	for i, f := range pk.Filters {
 		x := session.Sub{Filter: strings.Clone(f.Filter), QoS: f.Qos, NoLocal: f.NoLocal, RAP: f.RetainAsPublished, Handling: f.RetainHandling, ID: id}
 		if codes[i] = c.judgeFilter(&x, len(pk.Filters)); codes[i] == codeProtocol {
@@ -51,7 +51,14 @@ func (c *Conn) subscribe(pk *packets.Packet) error {
 			continue
 		}
 		codes[i] = x.QoS
-		added, fresh = append(added, x), append(fresh, old == nil)
+		sends := b.sendsRetained(&x, old == nil)
+		switch {
+		case sends && s.persistent && b.retained.any(x.Filter):
+			x.Owed = b.newDebt()
+		case !sends && old != nil:
+			x.Owed = old.Owed
+		}
+		added, asks = append(added, x), append(asks, sends)
 		if old == nil {
 			next.Subs = append(next.Subs, x)
 			continue
@@ -78,35 +85,38 @@ func (c *Conn) subscribe(pk *packets.Packet) error {
 		}
 		version = b.retained.now()
 	}
-	if err := c.changeSubs(next.Subs, len(added) > 0, apply); err != nil {
+	put := func(u *store.Unit) error {
+		for i := range added {
+			if added[i].Shared() && added[i].QoS > 0 {
+				b.jr.Create(u, groupCursor(added[i].Filter))
+			}
+			if err := session.PutSub(u, s.id, next.Find(added[i].Filter)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if err := c.changeSubs(len(added) > 0, put, apply); err != nil {
 		return err
 	}
-	c.sendRetainedFor(added, fresh, version)
+	c.sendRetainedFor(added, asks, version)
 	b.subscribed(c, s, added)
 	return nil
 }
 
-// changeSubs commits the subscriptions of a persistent session, and then, in the order of
-// commits, calls apply. Others are not written. The caller holds the id's lock, so that
-// the session is not replaced, or its record written by a new connection, meanwhile.
-func (c *Conn) changeSubs(subs []session.Sub, changed bool, apply func(*Outbox)) error {
+// changeSubs commits what write says of the subscriptions of a persistent session, and
+// then, in the order of commits, calls apply. Others are not written. The caller holds the
+// id's lock, so that the session is not replaced meanwhile.
+func (c *Conn) changeSubs(changed bool, write func(*store.Unit) error, apply func(*Outbox)) error {
 	s := c.sess
 	if !s.persistent || !changed {
 		apply(&c.in.ob)
 		return nil
 	}
-	s.mu.Lock()
-	rec := s.rec
-	s.mu.Unlock()
-	rec.Subs = subs
 	done := make(chan error, 1)
 	err := c.b.db.Do(func(u *store.Unit) error {
-		for i := range subs {
-			if subs[i].Shared() && subs[i].QoS > 0 {
-				c.b.jr.Create(u, groupCursor(subs[i].Filter))
-			}
-		}
-		return session.Save(u, &rec)
+		u.Lock(sessionLock(s.id))
+		return write(u)
 	}, func(_ []uint64, err error) {
 		if err == nil {
 			var ob Outbox
@@ -157,31 +167,28 @@ func (c *Conn) judgeFilter(x *session.Sub, filters int) byte {
 }
 
 // sendRetainedFor gives new subscriptions what their topics retain (MQTT 5, 3.8.3.1).
-func (c *Conn) sendRetainedFor(subs []session.Sub, fresh []bool, version uint64) {
+func (c *Conn) sendRetainedFor(subs []session.Sub, asks []bool, version uint64) {
 	s := c.sess
-	var list []retainedEntry
 	for i := range subs {
+		if !asks[i] {
+			continue
+		}
 		x := &subs[i]
-		if x.Shared() || x.Handling == 2 || x.Handling == 1 && !fresh[i] {
-			continue
+		g := grantOfSub(x)
+		list := c.b.retained.match(x.Filter, version, g)
+		s.mu.Lock()
+		if s.persistent {
+			s.owe(x.Filter, x.Owed, list)
 		}
-		if !c.b.cfg.RetainedWildcards && strings.ContainsAny(x.Filter, "+#") {
-			continue
-		}
-		g := grant{qos: x.QoS}
-		if x.ID > 0 {
-			g.ids = []uint32{x.ID}
-		}
-		list = append(list, c.b.retained.match(x.Filter, version, g)...)
-		list = append(list, c.b.sys.match(x.Filter, g)...)
+		s.ret = append(append(s.ret, list...), c.b.sys.match(x.Filter, g)...)
+		s.wake()
+		s.mu.Unlock()
 	}
-	if len(list) == 0 {
-		return
-	}
-	s.mu.Lock()
-	s.ret = append(s.ret, list...)
-	s.wake()
-	s.mu.Unlock()
+}
+
+// sendsRetained says whether x, just made, is to get what its topics retain.
+func (b *Broker) sendsRetained(x *session.Sub, fresh bool) bool {
+	return !x.Shared() && (x.Handling == 0 || x.Handling == 1 && fresh) && (b.cfg.RetainedWildcards || !strings.ContainsAny(x.Filter, "+#"))
 }
 
 // unsubscribe answers UNSUBSCRIBE.
@@ -214,7 +221,13 @@ func (c *Conn) unsubscribe(pk *packets.Packet) error {
 		}
 	}
 	ack := encode(&packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Unsuback}, PacketID: pk.PacketID, ReasonCodes: codes}, c.v5)
-	err := c.changeSubs(left, len(gone) > 0, func(ob *Outbox) {
+	del := func(u *store.Unit) error {
+		for f := range gone {
+			session.DelSub(u, s.id, f)
+		}
+		return nil
+	}
+	err := c.changeSubs(len(gone) > 0, del, func(ob *Outbox) {
 		for f := range gone {
 			b.unlink(s, f)
 		}
@@ -225,6 +238,8 @@ func (c *Conn) unsubscribe(pk *packets.Packet) error {
 			if !gone[e.filter] {
 				s.ret[k] = e
 				k++
+			} else {
+				s.pay(e.debt)
 			}
 		}
 		s.ret = s.ret[:k]

@@ -162,3 +162,61 @@ func TestRetainedLimit(t *testing.T) { // spec/mqtt.md §6
 	p.pub("r/3", "x", 1, retain)
 	p.pub("r/4", "", 1, retain) // deletes what is not there
 }
+
+// TestRetainedIsOwedAcrossRestarts [MQTT-4.4.0-1]: what a session has not acknowledged comes again, also when it is
+// a retained message, which waits in no queue; and what it has acknowledged does not.
+func TestRetainedIsOwedAcrossRestarts(t *testing.T) {
+	w := open(t)
+	both(t, w, func(t *testing.T, v5 bool) {
+		base := w.name()
+		pub := w.client(true)
+		for i := range 6 {
+			pub.pub(fmt.Sprint(base, "/", i), fmt.Sprint(i), byte(i%3), retain)
+		}
+		c := w.keeper(v5)
+		p := w.dial(c)
+		p.sub(2, base+"/+")
+		seen := map[string]packet{}
+		take := func(p *peer, n int) {
+			t.Helper()
+			for len(seen) < n {
+				k := p.next(PUBLISH)
+				if _, twice := seen[k.payload]; twice || k.topic != base+"/"+k.payload || k.flags&retain == 0 || fmt.Sprint(k.qos()) != fmt.Sprint(int(k.payload[0]-'0')%3) {
+					t.Fatalf("%v after %v", k, seen)
+				}
+				seen[k.payload] = k
+			}
+		}
+		take(p, 6)
+		p.settle(seen["1"])
+		p.settle(seen["2"])
+		p.write(ack(PUBREC, seen["5"].id, 0))
+		p.answer(PUBREL, seen["5"].id)
+		released := seen["5"].id
+		p.silent()
+		w.restart()
+		p = w.dial(c)
+		clear(seen)
+		if k := p.next(PUBREL); k.id != released { // [MQTT-4.3.3-7]
+			t.Errorf("PUBREL %d, want %d", k.id, released)
+		}
+		p.write(ack(PUBCOMP, released, 0))
+		for len(seen) < 2 { // 1 may come again, as its debt is not paid yet
+			if k := p.next(PUBLISH); k.payload == "4" || k.payload == "1" {
+				p.settle(k)
+				seen[k.payload] = k
+			} else {
+				t.Fatalf("%v comes again", k)
+			}
+		}
+		p.quiet()
+		w.restart()
+		p = w.dial(c)
+		p.silent()
+		p.quiet()
+		pub = w.client(true)
+		pub.pub(base+"/2", "new", 2, retain)
+		p.get(base+"/2", "new", 2, 0)
+		p.leave()
+	})
+}

@@ -10,25 +10,30 @@
 // contains a zero byte:
 //
 //	sess/r/<id>               the session: Record
+//	sess/s/<id>\0<filter>     a subscription: Sub; for a long filter 0 and its SHA-256
 //	sess/i/<id>\0<packet id>  QoS 2 message received and not yet released: empty
-//	sess/o/<id>\0<number>     QoS 2 message being sent: packet id, state
+//	sess/o/<id>\0<number>     QoS 2 message being sent: packet id u16, state u8; for a retained one also
+//	                          received u64, its subscription's filter (u16 and bytes), topic
 //	sess/w/<id>               the will: Will
 //	sess/g/<id>               what it does not get any more: a list of Gap
 //	ret/<topic>               retained message: Retained
 package session
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
 
+	"tidegate/gateway/mqtt"
 	"tidegate/gateway/store"
 )
 
 const (
 	keyRecord = store.KeySession + "r/"
+	keySub    = store.KeySession + "s/"
 	keyIn     = store.KeySession + "i/"
 	keyOut    = store.KeySession + "o/"
 	keyWill   = store.KeySession + "w/"
@@ -47,7 +52,7 @@ type Record struct {
 	Cursor    string    `json:"cursor"` // name of its cursor into the journal
 	Created   time.Time `json:"created"`
 	Gone      time.Time `json:"gone,omitzero"` // when its connection ended; zero while connected
-	Subs      []Sub     `json:"subs,omitempty"`
+	Subs      []Sub     `json:"-"`             // each is kept for itself, see PutSub
 }
 
 // Sub is one subscription of a session.
@@ -59,6 +64,7 @@ type Sub struct {
 	Handling byte   `json:"rh,omitempty"`  // retain handling
 	ID       uint32 `json:"sid,omitempty"` // subscription identifier, 0: none
 	Since    uint64 `json:"since"`         // journal number from which on it holds
+	Owed     int64  `json:"owed,omitzero"` // not 0: retained messages of it are not acknowledged; tells one SUBSCRIBE from another
 }
 
 // Find gives the subscription with filter, nil when there is none.
@@ -71,7 +77,7 @@ func (r *Record) Find(filter string) *Sub {
 	return nil
 }
 
-// Save writes r.
+// Save writes r without its subscriptions.
 func Save(u *store.Unit, r *Record) error {
 	b, err := json.Marshal(r)
 	if err != nil {
@@ -81,16 +87,62 @@ func Save(u *store.Unit, r *Record) error {
 	return nil
 }
 
-// Delete removes the session of client id with everything of its own. Marks are what
-// the caller knows of its QoS 2 exchanges.
-func Delete(u *store.Unit, id string, m Marks) {
-	u.Del(keyRecord + id)
-	u.Del(keyGaps + id)
+// PutSub writes a subscription of client id.
+func PutSub(u *store.Unit, id string, x *Sub) error {
+	b, err := json.Marshal(x)
+	if err != nil {
+		return fmt.Errorf("encode subscription %q of session %q: %w", x.Filter, id, err)
+	}
+	u.Put(subKey(id, x.Filter), b)
+	return nil
+}
+
+// DelSub removes it.
+func DelSub(u *store.Unit, id, filter string) { u.Del(subKey(id, filter)) }
+
+// PaySub takes the note off the subscription with filter that its retained messages are
+// owed, if it is still the one that was made when the note said owed.
+func PaySub(u *store.Unit, id, filter string, owed int64) error {
+	v, err := u.Get(subKey(id, filter))
+	if err != nil || v == nil {
+		return err
+	}
+	var x Sub
+	if err := json.Unmarshal(v, &x); err != nil {
+		return fmt.Errorf("subscription %q of session %q does not read: %w", filter, id, err)
+	}
+	if x.Owed != owed {
+		return nil
+	}
+	x.Owed = 0
+	return PutSub(u, id, &x)
+}
+
+// longFilter is from how many bytes on a filter's digest stands for it in its key, whose
+// length has a bound.
+const longFilter = 1024
+
+func subKey(id, filter string) string {
+	if len(filter) >= longFilter {
+		sum := sha256.Sum256([]byte(filter))
+		filter = "\x00" + string(sum[:])
+	}
+	return keySub + id + "\x00" + filter
+}
+
+// Delete removes the session r with everything of its own. Marks are what the caller
+// knows of its QoS 2 exchanges.
+func Delete(u *store.Unit, r *Record, m Marks) {
+	u.Del(keyRecord + r.ID)
+	u.Del(keyGaps + r.ID)
+	for i := range r.Subs {
+		DelSub(u, r.ID, r.Subs[i].Filter)
+	}
 	for _, pid := range m.In {
-		DelIn(u, id, pid)
+		DelIn(u, r.ID, pid)
 	}
 	for _, o := range m.Out {
-		DelOut(u, id, o.Seq)
+		DelOut(u, r.ID, o.Seq)
 	}
 }
 
@@ -112,9 +164,14 @@ const (
 
 // Out is one outgoing QoS 2 exchange.
 type Out struct {
-	Seq   uint64 // the message's number in the journal
+	Seq   uint64 // the message's number in the journal; with Topic one of the session's own
 	PID   uint16
 	State State
+
+	// Of a retained message, which is not in the journal.
+	Topic  string
+	At     int64  // when it was received, unix ms
+	Filter string // of the subscription it is sent for
 }
 
 func inKey(id string, pid uint16) string {
@@ -133,7 +190,29 @@ func DelIn(u *store.Unit, id string, pid uint16) { u.Del(inKey(id, pid)) }
 
 // PutOut writes an outgoing QoS 2 exchange.
 func PutOut(u *store.Unit, id string, o Out) {
-	u.Put(outKey(id, o.Seq), []byte{byte(o.PID >> 8), byte(o.PID), byte(o.State)})
+	b := []byte{byte(o.PID >> 8), byte(o.PID), byte(o.State)}
+	if o.Topic != "" {
+		b = binary.BigEndian.AppendUint64(b, uint64(o.At))
+		b = mqtt.AppendString(b, o.Filter)
+		b = append(b, o.Topic...)
+	}
+	u.Put(outKey(id, o.Seq), b)
+}
+
+func parseOut(seq uint64, v []byte) (Out, bool) {
+	if len(v) < 3 {
+		return Out{}, false
+	}
+	o := Out{Seq: seq, PID: binary.BigEndian.Uint16(v), State: State(v[2])}
+	if v = v[3:]; len(v) == 0 {
+		return o, true
+	}
+	if len(v) < 10 || len(v)-10 < int(binary.BigEndian.Uint16(v[8:])) {
+		return Out{}, false
+	}
+	n := 10 + int(binary.BigEndian.Uint16(v[8:]))
+	o.At, o.Filter, o.Topic = int64(binary.BigEndian.Uint64(v)), string(v[10:n]), string(v[n:])
+	return o, true
 }
 
 // DelOut removes it.
@@ -163,8 +242,10 @@ func Load(db *store.Store, fn func(Record, Marks)) error {
 	})
 	if err == nil {
 		err = db.Scan(keyOut, func(key string, v []byte) bool {
-			if m, b := of(key, keyOut, 8); m != nil && len(v) == 3 {
-				m.Out = append(m.Out, Out{Seq: binary.BigEndian.Uint64(b), PID: binary.BigEndian.Uint16(v), State: State(v[2])})
+			if m, b := of(key, keyOut, 8); m != nil {
+				if o, ok := parseOut(binary.BigEndian.Uint64(b), v); ok {
+					m.Out = append(m.Out, o)
+				}
 			}
 			return true
 		})
@@ -173,6 +254,24 @@ func Load(db *store.Store, fn func(Record, Marks)) error {
 		return fmt.Errorf("read QoS 2 marks: %w", err)
 	}
 	var bad error
+	subs := map[string][]Sub{}
+	err = db.Scan(keySub, func(key string, v []byte) bool {
+		id, _, ok := strings.Cut(key[len(keySub):], "\x00")
+		var x Sub
+		err := json.Unmarshal(v, &x)
+		if !ok || err != nil || subKey(id, x.Filter) != key {
+			bad = fmt.Errorf("subscription %q does not read: %w", key, err)
+			return false
+		}
+		subs[id] = append(subs[id], x)
+		return true
+	})
+	if err == nil {
+		err = bad
+	}
+	if err != nil {
+		return fmt.Errorf("read subscriptions: %w", err)
+	}
 	err = db.Scan(keyRecord, func(key string, v []byte) bool {
 		var r Record
 		if err := json.Unmarshal(v, &r); err != nil || r.ID != strings.TrimPrefix(key, keyRecord) {
@@ -183,6 +282,7 @@ func Load(db *store.Store, fn func(Record, Marks)) error {
 		if x := marks[r.ID]; x != nil {
 			m = *x
 		}
+		r.Subs = subs[r.ID]
 		fn(r, m)
 		return true
 	})
