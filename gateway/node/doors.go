@@ -79,19 +79,31 @@ func (n *Node) disconnect(client string, withWill, clean bool) bool {
 
 // front leads requests to who answers them. The two planes share paths; there the name
 // of the service in the signature tells them apart.
-func (n *Node) front(ws http.Handler, plane *data.Data, admin http.Handler) http.Handler {
+func (n *Node) front(ws http.Handler, plane *data.Data, admin *control.Control) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case r.URL.Path == "/mqtt":
 			ws.ServeHTTP(w, r)
 		case files.Serves(r):
 			n.work.door.ServeHTTP(w, r)
-		case plane.Serves(r) && signedFor(r) != "iot":
+		case plane.Serves(r) && !forControl(r, admin):
 			plane.ServeHTTP(w, r)
 		default:
 			admin.ServeHTTP(w, r)
 		}
 	})
+}
+
+// forControl says whether a request is for the control plane where both have its path.
+// Older tools, such as Debian 12's aws, sign for it as execute-api.
+func forControl(r *http.Request, admin *control.Control) bool {
+	switch signedFor(r) {
+	case "iot":
+		return true
+	case "execute-api":
+		return admin.Knows(r)
+	}
+	return false
 }
 
 // signedFor gives the service that a request says it is signed for.

@@ -97,6 +97,9 @@ func unserved() (ops []restjson.Op) {
 // ServeHTTP answers a request.
 func (c *Control) ServeHTTP(w http.ResponseWriter, r *http.Request) { c.server.ServeHTTP(w, r) }
 
+// Knows says whether there is an operation for r.
+func (c *Control) Knows(r *http.Request) bool { return c.server.Knows(r) }
+
 // Local gives the same door for whoever sits at the machine, who is an admin: requests
 // are not signed, and caller names who makes them.
 func (c *Control) Local(caller func(*http.Request) string) http.Handler {

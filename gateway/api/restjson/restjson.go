@@ -134,6 +134,12 @@ func (s *Server) Serves(r *http.Request) bool {
 	return false
 }
 
+// Knows says whether there is an operation for r.
+func (s *Server) Knows(r *http.Request) bool {
+	op, _ := s.find(r)
+	return op != nil
+}
+
 // find looks for the operation of a request. A literal segment is preferred to a
 // label: POST /things/x before POST /{a}/{b}.
 func (s *Server) find(r *http.Request) (best *Op, labels map[string]string) { return find(s.Ops, r) }
