@@ -46,7 +46,8 @@ type job struct {
 
 // executionOfJob is what became of a job on one thing.
 type executionOfJob struct {
-	Thing   string `json:"thingArn"`
+	Thing   string            `json:"thingArn"`
+	Details map[string]string `json:"statusDetails,omitempty"` // of the newest, when there are not too many to ask
 	Summary struct {
 		Status  string `json:"status"`
 		Queued  epoch  `json:"queuedAt"`
@@ -114,10 +115,42 @@ func jobShow(w *world) *cobra.Command {
 				return err
 			}
 			j.Document = doc.Document
+			if err := j.ask(c.Context(), cl); err != nil {
+				return err
+			}
 			return a.print(j, func() { a.job(&j) })
 		}})
 	c.Flags().BoolVar(&watch, "watch", false, "show how far it is until it is over")
 	return c
+}
+
+// execution asks for an execution's details.
+func execution(ctx context.Context, cl *localclient.Client, job, thing string) (map[string]string, error) {
+	x, err := iot[struct {
+		Execution struct {
+			StatusDetails struct{ DetailsMap map[string]string }
+		}
+	}](ctx, cl, "GET", under("things", thing, "jobs", job), nil, nil)
+	return x.Execution.StatusDetails.DetailsMap, err
+}
+
+// ask asks for the details of each thing's newest execution, if these are few.
+func (j *job) ask(ctx context.Context, cl *localclient.Client) error {
+	const few = 50
+	seen := map[string]bool{}
+	for i := range j.Executions {
+		e := &j.Executions[i]
+		if seen[e.Thing] || len(j.Executions) > few {
+			continue
+		}
+		seen[e.Thing] = true
+		d, err := execution(ctx, cl, j.ID, lastOf(e.Thing))
+		if err != nil && !fault.Is(err, fault.NotFound) {
+			return err
+		}
+		e.Details = d
+	}
+	return nil
 }
 
 func (a *asking) job(j *job) {
@@ -126,11 +159,11 @@ func (a *asking) job(j *job) {
 	var rows [][]string
 	for _, e := range j.Executions {
 		s := e.Summary
-		rows = append(rows, []string{lastOf(e.Thing), s.Status, strconv.FormatInt(s.Number, 10), s.Queued.String(), s.Started.String(), s.Updated.String()})
+		rows = append(rows, []string{lastOf(e.Thing), s.Status, strconv.FormatInt(s.Number, 10), s.Queued.String(), s.Started.String(), s.Updated.String(), joined(e.Details)})
 	}
 	if len(rows) > 0 {
 		fmt.Fprintln(a.w.out)
-		a.table("THING STATUS NUMBER QUEUED STARTED UPDATED", rows)
+		a.table("THING STATUS NUMBER QUEUED STARTED UPDATED DETAILS", rows)
 	}
 }
 

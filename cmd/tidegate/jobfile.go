@@ -198,15 +198,11 @@ func jobFetch(w *world) *cobra.Command {
 				return err
 			}
 			for _, e := range j.Executions {
-				x, err := iot[struct {
-					Execution struct {
-						StatusDetails struct{ DetailsMap map[string]string }
-					}
-				}](ctx, cl, "GET", under("things", lastOf(e.Thing), "jobs", j.ID), nil, nil)
+				details, err := execution(ctx, cl, j.ID, lastOf(e.Thing))
 				if err != nil {
 					return err
 				}
-				bucket, key, ok := strings.Cut(x.Execution.StatusDetails.DetailsMap["file"], "/")
+				bucket, key, ok := strings.Cut(details["file"], "/")
 				if !ok {
 					continue
 				}

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -153,11 +154,12 @@ func (h Rotate) Do(_ context.Context, t *Task) error {
 
 // Configure replaces the configuration file: {"operation":"set-configuration",
 // "configuration":"TEXT"}. A text that Check refuses changes nothing; when it cannot be
-// applied, what was before is back. The old file is kept beside the new one, as .old.
+// applied, what was before is back. The old file is kept beside the new one, as .old. What
+// of it holds only after a restart becomes the detail restart.
 type Configure struct {
 	Path  string
-	Check func(path string) error // judges the file at path
-	Apply func() error            // has the gateway read it again
+	Check func(path string) error              // judges the file at path
+	Apply func() (restart []string, err error) // has the gateway read it again
 }
 
 // Do replaces the file and applies it.
@@ -191,11 +193,17 @@ func (h Configure) Do(_ context.Context, t *Task) error {
 	if err := replace(next, h.Path); err != nil {
 		return fault.Wrap(fault.Internal, err, "the configuration cannot be replaced")
 	}
-	if err = h.Apply(); err == nil {
+	restart, err := h.Apply()
+	if err == nil {
+		t.Set("restart", strings.Join(restart, ", "))
 		return nil
 	}
 	if had {
-		if back := errors.Join(write(next, old), replace(next, h.Path), h.Apply()); back != nil {
+		back := errors.Join(write(next, old), replace(next, h.Path))
+		if back == nil {
+			_, back = h.Apply()
+		}
+		if back != nil {
 			return fault.Wrap(fault.Internal, errors.Join(err, back), "the configuration cannot be applied, and what was before neither")
 		}
 	}

@@ -248,15 +248,15 @@ func TestAConfigurationIsReplacedOrNot(t *testing.T) {
 			}
 			return nil
 		},
-		Apply: func() error {
+		Apply: func() ([]string, error) {
 			applied = append(applied, read(path))
 			if read(path) == "impossible" {
-				return errors.New("no")
+				return nil, errors.New("no")
 			}
-			return nil
+			return []string{"listen", "jobs"}, nil
 		}}
 	for i, c := range []struct{ doc, want, file string }{
-		{`"configuration":"two"`, "SUCCEEDED map[]", "two"},
+		{`"configuration":"two"`, "SUCCEEDED map[restart:listen, jobs]", "two"},
 		{`"configuration":"wrong"`, "REJECTED map[reason:the configuration is wrong: line 1: wrong]", "two"},
 		{`"configuration":"impossible"`, "FAILED map[reason:the configuration cannot be applied; what was before is back]", "two"},
 		{`"x":1`, "REJECTED map[reason:the job document has no configuration]", "two"},

@@ -55,7 +55,8 @@ type Config struct {
 	Jobs      JobsConfig       `yaml:"jobs"`
 	Upstreams []uplink.Config  `yaml:"upstreams"`
 
-	file string // the configuration file that was read, empty for none
+	file  string // the configuration file that was read, empty for none
+	flags Flags  // what the command line said
 }
 
 // AccountConfig is what stands in ARNs, so that policies move between the gateway and
@@ -144,6 +145,7 @@ const off = "off"
 // The error joins one *Problem for each thing that is wrong.
 func LoadConfig(f Flags, env func(string) string) (Config, error) {
 	cfg := DefaultConfig(f.Dev)
+	cfg.flags = f
 	s := newSettings(&cfg)
 	if cfg.file = configFile(f, env); cfg.file != "" {
 		s.readFile(cfg.file)

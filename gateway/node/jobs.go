@@ -240,19 +240,21 @@ func (n *Node) jobHandlers(road *ingest.Road) map[string]jobrunner.Handler {
 		"set-configuration": jobrunner.Configure{Path: n.cfg.file, Check: func(path string) error {
 			_, err := n.reread(path)
 			return err
-		}, Apply: func() error {
+		}, Apply: func() ([]string, error) {
 			cfg, err := n.reread(n.cfg.file)
-			if err == nil {
-				n.Reload(cfg)
+			if err != nil {
+				return nil, err
 			}
-			return err
+			return n.Reload(cfg), nil
 		}},
 	}
 }
 
 // reread reads a configuration file as the gateway would at its start.
 func (n *Node) reread(path string) (Config, error) {
-	return LoadConfig(Flags{Config: path, Dev: n.cfg.Dev, Data: n.cfg.Data}, n.Env)
+	f := n.cfg.flags
+	f.Config = path
+	return LoadConfig(f, n.Env)
 }
 
 // collectDiagnostics puts how everything is into an object that is called as the job.

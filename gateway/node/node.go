@@ -239,10 +239,9 @@ func (n *Node) versionText() string {
 // Addrs gives the addresses it listens on, by name.
 func (n *Node) Addrs() map[string]string { return n.ports.Addrs() }
 
-// Reload applies what can change while the gateway runs, and logs what of cfg needs a
-// restart.
-func (n *Node) Reload(cfg Config) {
-	var restart []string
+// Reload applies what can change while the gateway runs, and logs and gives what of cfg
+// needs a restart.
+func (n *Node) Reload(cfg Config) (restart []string) {
 	if err := n.rules.Load(cfg.Rules); err != nil { // checked when it was read: not to be expected
 		restart = append(restart, "rules")
 	}
@@ -261,9 +260,10 @@ func (n *Node) Reload(cfg Config) {
 	slices.Sort(restart)
 	if len(restart) > 0 {
 		n.Log.Warn("configuration was read again, some of it needs a restart", "level", cfg.Log.Level, "restart", restart)
-		return
+		return restart
 	}
 	n.Log.Info("configuration was read again", "level", cfg.Log.Level)
+	return nil
 }
 
 // announce is the last task: everything is up.
