@@ -78,6 +78,7 @@ type Log struct {
 	in     chan Refusal // full: the refusal is only counted
 	lost   atomic.Int64 // refusals that found in full, since the last entry about them
 	wrote  atomic.Uint64
+	crowd  atomic.Uint64 // refusals that were only counted
 
 	mu    sync.Mutex // guards what follows
 	next  uint64     // number of the next entry
@@ -168,6 +169,7 @@ func (l *Log) Entries(since time.Time, fn func(m mqtt.Message) bool) error {
 
 // Metrics registers the log's counters.
 func (l *Log) Metrics(m *metrics.Set) {
+	m.Counter("tidegate_audit_joined_total", "Refusals that were only counted, because too many came.", func() float64 { return float64(l.crowd.Load()) })
 	m.Counter("tidegate_audit_entries_total", "Entries of the audit log that were written.", func() float64 { return float64(l.wrote.Load()) })
 }
 

@@ -51,6 +51,7 @@ func (l *Log) Refuse(r Refusal) {
 	case l.in <- r:
 	default:
 		l.lost.Add(1)
+		l.crowd.Add(1)
 	}
 }
 
@@ -98,6 +99,7 @@ func (l *Log) note(b *book, r Refusal) {
 	}
 	if len(b.seen) >= different {
 		b.others++
+		l.crowd.Add(1)
 		return
 	}
 	b.seen[e] = 0

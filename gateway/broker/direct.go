@@ -8,10 +8,12 @@ import "tidegate/gateway/mqtt"
 func (b *Broker) deliverTo(run *mqtt.Run, ob *Outbox) {
 	s := b.sessionOf(run.To)
 	if s == nil {
+		b.stats.unheard.Add(int64(run.Len()))
 		return
 	}
 	c := s.conn.Load()
 	if c == nil || run.Principal != "" && s.who().Name() != run.Principal {
+		b.stats.unheard.Add(int64(run.Len()))
 		return // somebody else has come under that client id
 	}
 	f := newFan(run, 0)

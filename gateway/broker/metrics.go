@@ -14,7 +14,7 @@ type stats struct {
 	droppedQoS0, tooLarge, expired, shed atomic.Int64
 	refused, held, gaps, cutOff, wills   atomic.Int64
 	connects, connectRefused, turnedAway atomic.Int64
-	halfSent                             atomic.Int64
+	halfSent, unheard                    atomic.Int64
 	sessionsExpired                      atomic.Int64
 	behind, online, onlineMost           atomic.Int64 // gauges
 }
@@ -49,6 +49,7 @@ func (b *Broker) Metrics(m *metrics.Set) {
 	count("dropped_total", dropped, &st.tooLarge, "reason", "too large for the client")
 	count("dropped_total", dropped, &st.expired, "reason", "expired")
 	count("dropped_total", dropped, &st.shed, "reason", "session quota")
+	count("dropped_total", dropped, &st.unheard, "reason", "the client that asked is gone")
 	count("refused_total", "PUBLISHes that were not accepted from clients.", &st.refused)
 	count("held_total", "Times a client was not read from because too much of it was waiting.", &st.held)
 	count("session_gaps_total", "Times a session did not get what it was to get: its quota, or the journal's.", &st.gaps)

@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"tidegate/gateway/fault"
@@ -37,7 +38,9 @@ const (
 
 // Set is the functions of a gateway by name. Its methods may be called concurrently.
 type Set struct {
-	places chan struct{} // one for each call under way
+	places chan struct{} // one for each call under way; full: the next waits, within its own time limit
+
+	calls, failed, busy atomic.Uint64
 
 	mu    sync.RWMutex // guards what follows
 	funcs map[string]named
@@ -97,9 +100,14 @@ func (s *Set) Call(ctx context.Context, function string, event []byte) ([]byte, 
 	case s.places <- struct{}{}:
 		defer func() { <-s.places }()
 	case <-ctx.Done():
+		s.busy.Add(1)
 		return nil, fault.New(fault.Throttled, "too many functions are being called")
 	}
+	s.calls.Add(1)
 	answer, err := f.f(ctx, event)
+	if err != nil {
+		s.failed.Add(1)
+	}
 	var known *fault.Error
 	switch {
 	case err == nil:
@@ -110,6 +118,19 @@ func (s *Set) Call(ctx context.Context, function string, event []byte) ([]byte, 
 		return nil, err
 	}
 	return nil, fault.Wrap(fault.Unavailable, err, "the function %s failed", Name(function))
+}
+
+// Stats are what a Set counts since it was made.
+type Stats struct {
+	Calls   uint64 // calls of functions
+	Failed  uint64 // of them, those that failed or took too long
+	Busy    uint64 // calls given up because too many were under way
+	Running int    // calls under way
+}
+
+// Stats gives what was counted so far.
+func (s *Set) Stats() Stats {
+	return Stats{Calls: s.calls.Load(), Failed: s.failed.Load(), Busy: s.busy.Load(), Running: len(s.places)}
 }
 
 // tooMuch is the error for an answer beyond MaxAnswer.

@@ -105,6 +105,9 @@ func TestOneSlowFunctionDoesNotTakeAllPlacesForEver(t *testing.T) {
 	if _, err := set.Call(context.Background(), "quick", nil); !fault.Is(err, fault.Throttled) {
 		t.Errorf("without a place: %v", err)
 	}
+	if got := set.Stats(); got.Calls != 16 || got.Busy != 1 || got.Running != 16 {
+		t.Errorf("stats %+v", got)
+	}
 	for range 16 {
 		if err := <-done; !fault.Is(err, fault.Timeout) {
 			t.Error(err)

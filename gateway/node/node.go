@@ -173,7 +173,7 @@ func Build(cfg Config, d Deps) (_ *Node, err error) {
 	n.broker.OnEvent(func(e broker.Event) { n.facts.Note(e); lifecycle.Note(e) })
 
 	set := metrics.New()
-	for _, room := range []interface{ Metrics(*metrics.Set) }{n.broker, n.rules, road, n.manager, readings, lifecycle} {
+	for _, room := range []interface{ Metrics(*metrics.Set) }{n.journal, n.broker, n.rules, road, n.manager, readings, lifecycle} {
 		room.Metrics(set)
 	}
 	for _, uc := range cfg.Upstreams {

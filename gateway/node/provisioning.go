@@ -65,6 +65,17 @@ func (c FunctionConfig) Validate() error {
 	return errors.Join(errs...)
 }
 
+// functionMetrics registers what functions counts.
+func functionMetrics(functions *callout.Set, m *metrics.Set) {
+	count := func(name, help string, read func(callout.Stats) uint64) {
+		m.Counter("tidegate_callout_"+name, help, func() float64 { return float64(read(functions.Stats())) })
+	}
+	count("calls_total", "Calls of functions.", func(s callout.Stats) uint64 { return s.Calls })
+	count("failed_total", "Calls of functions that failed or took too long.", func(s callout.Stats) uint64 { return s.Failed })
+	count("busy_total", "Calls of functions given up because too many were under way.", func(s callout.Stats) uint64 { return s.Busy })
+	m.Gauge("tidegate_callout_running", "Calls of functions under way.", func() float64 { return float64(functions.Stats().Running) })
+}
+
 // maxFunction bounds what an operator may let a client wait for a function.
 const maxFunction = time.Minute
 
@@ -128,6 +139,7 @@ func (n *Node) openProvisioning(road *ingest.Road, set *metrics.Set) error {
 	if err != nil {
 		return err
 	}
+	functionMetrics(functions, set)
 	n.authz.Custom(functions)
 	first := provision.NewFirstContact(n.registry, n.identity, road.Submit, n.Log)
 	n.authz.OnContact(func(c authz.Contact) { first.Meet(c.Certificate, c.CA) })

@@ -255,5 +255,8 @@ func (u *Uplink) drop(m *mqttclient.Message, why string, err error) {
 	if n := u.dropped.Add(1); n&(n-1) == 0 {
 		u.Log.Warn("a message that came down is dropped", "why", why, logs.Topic, m.Topic, logs.Err(err), "count", n)
 	}
+	if m.QoS > 0 { // the upstream is told that we have it
+		u.Journal.Miss("down/"+u.cfg.Name, 1, "a message from the upstream was not taken: "+why)
+	}
 	m.Ack()
 }
