@@ -199,6 +199,18 @@ func AppendSubscribe(b []byte, v5 bool, id uint16, qos byte, filters ...string) 
 	return append(appendLen(append(b, Subscribe<<4|2), len(body)), body...)
 }
 
+// AppendUnsubscribe appends an UNSUBSCRIBE.
+func AppendUnsubscribe(b []byte, v5 bool, id uint16, filters ...string) []byte {
+	body := binary.BigEndian.AppendUint16(nil, id)
+	if v5 {
+		body = append(body, 0)
+	}
+	for _, f := range filters {
+		body = appendString(body, f)
+	}
+	return append(appendLen(append(b, Unsubscribe<<4|2), len(body)), body...)
+}
+
 // Subscribe sends a SUBSCRIBE and reads until its SUBACK; what comes before that is lost, so it is for fresh connections.
 func (c *Conn) Subscribe(qos byte, filters ...string) error {
 	c.SetDeadline(time.Now().Add(5 * time.Second))
@@ -306,7 +318,7 @@ func parse(b []byte, v5 bool) (p Packet, n int, err error) {
 			p.Code = d[2]
 		}
 	case Suback, Unsuback:
-		if len(d) < 3 {
+		if len(d) < 3 && (p.Type == Suback || v5 || len(d) < 2) { // MQTT 3.1.1's UNSUBACK has no codes
 			return p, n, errShort
 		}
 		p.ID = binary.BigEndian.Uint16(d)

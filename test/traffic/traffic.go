@@ -44,6 +44,7 @@ type Tally struct {
 	first    []uint64 // number each publisher was first seen with; with anyStart it may be any
 	anyStart bool
 	anyHoles bool
+	once     bool
 	missed   uint64
 	repeats  int
 	total    int
@@ -64,6 +65,9 @@ func (t *Tally) StartAnywhere() { t.anyStart = true }
 // AllowHoles counts numbers that are skipped (see Missed) instead of complaining: for damaged disks, where the ledger must
 // account for them.
 func (t *Tally) AllowHoles() { t.anyHoles = true }
+
+// Once makes a repetition a complaint: for QoS 2.
+func (t *Tally) Once() { t.once = true }
 
 // Missed is how many numbers were skipped, of those up to the last one seen of each publisher.
 func (t *Tally) Missed() uint64 {
@@ -92,6 +96,9 @@ func (t *Tally) Take(payload []byte) {
 		t.high[p] = seq
 	case seq < next:
 		t.repeats++
+		if t.once {
+			t.blame("publisher %d: %d comes again", p, seq)
+		}
 	case t.anyHoles:
 		t.missed += seq - next
 		t.high[p] = seq
