@@ -23,6 +23,7 @@ import (
 	"log/slog"
 	"net"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -223,11 +224,15 @@ func (b *Broker) cursorName(prefix string) string {
 	return "session/" + prefix + "/" + strconv.FormatInt(b.clk.Now().UnixNano(), 36) + strconv.FormatUint(b.cursors.Add(1), 36)
 }
 
-// dropCursor removes a cursor that nobody needs any more.
-func (b *Broker) dropCursor(name string) {
+// dropCursor removes a cursor that nobody needs any more; that of a group with the notes of
+// what its members were given.
+func (b *Broker) dropCursor(name string, given ...uint64) {
 	err := b.db.Do(func(u *store.Unit) error {
 		u.Vital = true
 		b.jr.Drop(u, name)
+		for _, seq := range given {
+			session.DelGiven(u, session.Given{Filter: strings.TrimPrefix(name, groupCursor("")), Seq: seq})
+		}
 		return nil
 	}, nil)
 	if err != nil {

@@ -50,6 +50,7 @@ type client struct {
 	nextKey   uint64      // for out2, of what has no number
 	done2     int         // entries of out2 that only wait for the cursor
 	write2    []*outgoing // whose state must be on disk before anything more is sent
+	freed     []handle    // messages that groups need not keep any more
 	tidy2     bool        // finished exchanges can be forgotten on disk, too
 
 	behind  bool
@@ -212,7 +213,7 @@ func (s *client) low() uint64 {
 	for _, o := range s.out2 {
 		// Once PUBREC has come the message is not needed any more, but as long as that is not on
 		// the disk a restart would need it.
-		if o.state == session.Sent || o.state == session.Released && o.dirty {
+		if o.share == "" && (o.state == session.Sent || o.state == session.Released && o.dirty) {
 			min(o.seq)
 		}
 	}
@@ -359,7 +360,7 @@ func (s *client) wake() {
 	if s.filling || s.conn.Load() == nil || s.gone {
 		return
 	}
-	if s.resend < s.resendEnd || s.resend2() || len(s.write2) > 0 || s.tidy2 || len(s.paid) > 0 || s.room() > 0 && (s.behind || len(s.ret) > 0) {
+	if s.resend < s.resendEnd || s.resend2() || len(s.write2) > 0 || s.tidy2 || len(s.paid) > 0 || len(s.freed) > 0 || s.room() > 0 && (s.behind || len(s.ret) > 0) {
 		s.filling = true
 		s.b.wg.Add(1)
 		go s.fill()

@@ -25,7 +25,12 @@ func (s *client) fill() {
 		if !again {
 			s.filling = false
 		}
+		freed := s.freed
+		s.freed = nil
 		s.mu.Unlock()
+		for _, h := range freed {
+			h.g.acked(h.id)
+		}
 		if len(ob.conns) > 0 {
 			s.b.Flush(&ob)
 		}

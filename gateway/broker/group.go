@@ -2,6 +2,7 @@ package broker
 
 import (
 	"errors"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -28,9 +29,10 @@ type group struct {
 	members []member
 	turn    int
 	ids     uint64
-	out     map[uint64]*shared // with a member and not acknowledged
-	redo    []*shared          // to be given to another member, oldest first
-	redoLen int                // bytes of redo
+	out     map[uint64]*shared  // with a member and not acknowledged
+	given   map[uint64]struct{} // journal numbers of QoS 2 messages that are a member's for good, as on the disk
+	redo    []*shared           // to be given to another member, oldest first
+	redoLen int                 // bytes of redo
 
 	cursor  *journal.Cursor
 	pinned  uint64
@@ -77,7 +79,7 @@ func (b *Broker) join(s *client, x *session.Sub) {
 	b.mu.Lock()
 	g := b.groups[x.Filter]
 	if g == nil {
-		g = &group{b: b, name: x.Filter, filter: filter, out: map[uint64]*shared{}}
+		g = &group{b: b, name: x.Filter, filter: filter, out: map[uint64]*shared{}, given: map[uint64]struct{}{}}
 		b.groups[x.Filter] = g
 	}
 	b.mu.Unlock()
@@ -129,8 +131,11 @@ func (b *Broker) leaveGroup(s *client, name string) {
 	g.members = slices.DeleteFunc(g.members, func(m member) bool { return m.s == s })
 	empty := len(g.members) == 0
 	drop := g.cursor != nil && !g.hasPersistent()
+	var marks []uint64
 	if drop {
 		g.cursor, g.pinned, g.behind, g.pending = nil, 0, false, false
+		marks = slices.Collect(maps.Keys(g.given))
+		clear(g.given)
 	}
 	g.mu.Unlock()
 	t := &b.table
@@ -148,7 +153,7 @@ func (b *Broker) leaveGroup(s *client, name string) {
 		b.mu.Unlock()
 	}
 	if drop {
-		go b.dropCursor(groupCursor(name)) // not from inside a commit
+		go b.dropCursor(groupCursor(name), marks...) // not from inside a commit
 	}
 }
 
@@ -256,10 +261,17 @@ func (g *group) assign(m *shared, ob *Outbox) bool {
 				g.ids++
 				m.id = g.ids
 			}
-			took = x.s.take(v, m.seq, handle{g: g, id: m.id}, ob)
-			if took && qos == 1 {
+			lasts := qos == 2 && m.seq != 0 && g.cursor != nil
+			if lasts {
+				g.given[m.seq] = struct{}{}
+			}
+			took = x.s.take(v, m.seq, handle{g: g, id: m.id}, lasts, ob)
+			switch {
+			case took:
 				m.run = own(m.run)
 				g.out[m.id] = m
+			case lasts:
+				delete(g.given, m.seq)
 			}
 		}
 		f.free()
@@ -279,7 +291,8 @@ type handle struct {
 }
 
 // take is enqueue for a message of a group: it goes into the window at once, or not at all.
-func (s *client) take(v *mqtt.Run, seq uint64, h handle, ob *Outbox) bool {
+// lasts says that the group outlives a restart, and must not give it to another then.
+func (s *client) take(v *mqtt.Run, seq uint64, h handle, lasts bool, ob *Outbox) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := s.conn.Load()
@@ -287,14 +300,14 @@ func (s *client) take(v *mqtt.Run, seq uint64, h handle, ob *Outbox) bool {
 		return false
 	}
 	if v.QoS == 2 {
-		if seq != 0 && s.out2[seq] != nil {
-			return true
-		}
 		if c.clogged() {
 			return false
 		}
-		s.start2(v.Buf, v.Frames[0].ID, seq)
-		s.settle()
+		o := &outgoing{frame: append([]byte(nil), v.Buf...), idAt: v.Frames[0].ID, h: h}
+		if lasts {
+			o.seq, o.share = seq, h.g.name
+		}
+		s.begin2(o)
 		return true
 	}
 	if !c.lockOut() || c.full() {
@@ -331,20 +344,26 @@ func (s *client) giveBack(only *group) {
 	}
 	s.mu.Unlock()
 	for g, ids := range back {
-		slices.Sort(ids)
-		g.mu.Lock()
-		var again []*shared
-		for _, id := range ids {
-			if m := g.out[id]; m != nil {
-				delete(g.out, id)
-				again = append(again, m)
-				g.redoLen += len(m.run.Buf)
-			}
-		}
-		g.redo = append(again, g.redo...)
-		g.wake()
-		g.mu.Unlock()
+		g.back(ids)
 	}
+}
+
+// back takes messages back that a member was to have.
+func (g *group) back(ids []uint64) {
+	slices.Sort(ids)
+	g.mu.Lock()
+	var again []*shared
+	for _, id := range ids {
+		if m := g.out[id]; m != nil {
+			delete(g.out, id)
+			delete(g.given, m.seq)
+			again = append(again, m)
+			g.redoLen += len(m.run.Buf)
+		}
+	}
+	g.redo = append(again, g.redo...)
+	g.wake()
+	g.mu.Unlock()
 }
 
 // poke looks whether there is something for members to do.
@@ -437,7 +456,7 @@ func (g *group) fillSome(ob *Outbox) bool {
 		k = n
 	}
 	for ; k < n; k++ {
-		if !g.known2(first+uint64(k), run.QoS) && !g.assign(&shared{run: single(run, k), seq: first + uint64(k)}, ob) {
+		if _, given := g.given[first+uint64(k)]; !given && !g.assign(&shared{run: single(run, k), seq: first + uint64(k)}, ob) {
 			g.pos = first + uint64(k)
 			return false
 		}
@@ -447,20 +466,62 @@ func (g *group) fillSome(ob *Outbox) bool {
 	return true
 }
 
-// known2 says whether a member has a QoS 2 message already, from before a restart.
-func (g *group) known2(seq uint64, qos byte) bool {
-	if qos < 2 {
-		return false
-	}
-	for _, m := range g.members {
-		m.s.mu.Lock()
-		known := m.s.out2[seq] != nil
-		m.s.mu.Unlock()
-		if known {
-			return true
+// tidy takes notes of QoS 2 messages off the disk that the cursor has passed.
+func (g *group) tidy() {
+	g.mu.Lock()
+	cur := g.cursor
+	var past []uint64
+	if cur != nil {
+		pos := cur.Pos()
+		for seq := range g.given {
+			if seq < pos {
+				past = append(past, seq)
+			}
 		}
 	}
-	return false
+	g.mu.Unlock()
+	if len(past) < manyGiven {
+		return
+	}
+	err := g.b.db.Wait(func(u *store.Unit) error {
+		u.Vital = true
+		cur.Save(u)
+		for _, seq := range past {
+			session.DelGiven(u, session.Given{Filter: g.name, Seq: seq})
+		}
+		return nil
+	})
+	if err != nil {
+		return
+	}
+	g.mu.Lock()
+	for _, seq := range past {
+		delete(g.given, seq)
+	}
+	g.mu.Unlock()
+}
+
+// manyGiven is how many notes are worth a commit of their own.
+const manyGiven = 64
+
+// restoreShared gives the groups what their members have not released of theirs, before
+// cursors move.
+func (b *Broker) restoreShared() error {
+	err := session.EachGiven(b.db, func(x session.Given) {
+		if g := b.groups[x.Filter]; g != nil {
+			g.given[x.Seq] = struct{}{}
+		}
+	})
+	for _, s := range b.sessions {
+		for _, o := range s.out2 {
+			if g := b.groups[o.share]; g != nil && o.state == session.Sent {
+				g.ids++
+				o.h = handle{g: g, id: g.ids}
+				g.out[g.ids] = &shared{id: g.ids, seq: o.seq}
+			}
+		}
+	}
+	return err
 }
 
 // settle keeps the group's cursor at its oldest message that is not acknowledged.

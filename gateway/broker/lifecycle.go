@@ -59,6 +59,9 @@ func (b *Broker) restore() error {
 	if err != nil { // what is pending is read nonetheless
 		b.log.Error("what sessions have lost is not known", "err", err)
 	}
+	if err := b.restoreShared(); err != nil {
+		return err
+	}
 	if err := b.findPending(scan, from); err != nil {
 		return err
 	}
@@ -155,8 +158,13 @@ func (s *client) restore2(x session.Out) {
 		s.out2, s.byPID = map[uint64]*outgoing{}, map[uint16]*outgoing{}
 	}
 	o := &outgoing{seq: x.Seq, key: x.Seq, pid: x.PID, state: x.State, dup: true}
-	if x.Topic != "" {
+	if x.Filter != "" {
 		s.nextKey = max(s.nextKey, x.Seq&^ackedBit)
+	}
+	if x.Filter != "" && x.Topic == "" {
+		o.seq, o.share = uint64(x.At), x.Filter
+	}
+	if x.Topic != "" {
 		o.seq, o.topic, o.at, o.debt = 0, x.Topic, x.At, s.oldDebt(x.Filter)
 		o.debt.begun[x.Topic] = true
 		if x.State == session.Done {
@@ -351,6 +359,16 @@ func (b *Broker) forget(s *client) {
 		cursor = s.rec.Cursor
 	}
 	subs := s.rec.Subs
+	unsent := map[*group][]uint64{}
+	for _, o := range s.out2 {
+		if o.h.g != nil && !o.dup {
+			unsent[o.h.g] = append(unsent[o.h.g], o.h.id)
+		} else { // it was begun, and may be sent to nobody else ([MQTT-4.8.2-5])
+			s.letGo(o)
+		}
+	}
+	freed := s.freed
+	s.freed = nil
 	s.queue, s.win, s.ret, s.out2, s.write2, s.debts, s.paid = backlog{}, window{}, nil, nil, nil, nil, nil
 	s.countQueue()
 	s.mu.Unlock()
@@ -359,6 +377,12 @@ func (b *Broker) forget(s *client) {
 	}
 	if behind {
 		b.stats.behind.Add(-1)
+	}
+	for _, h := range freed {
+		h.g.acked(h.id)
+	}
+	for g, ids := range unsent {
+		g.back(ids)
 	}
 	for i := range subs {
 		b.unlink(s, subs[i].Filter)

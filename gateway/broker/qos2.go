@@ -2,11 +2,9 @@ package broker
 
 import (
 	"encoding/binary"
-	"math"
 	"slices"
 
 	"tidegate/gateway/broker/session"
-	"tidegate/gateway/journal"
 	"tidegate/gateway/mqtt"
 	"tidegate/gateway/store"
 )
@@ -198,6 +196,9 @@ type outgoing struct {
 	debt  *debt // of a retained message of a persistent session
 	topic string
 	at    int64
+
+	share string // the shared subscription it came from, if its group outlives a restart
+	h     handle // there; g is nil once the group need not keep the message any more
 }
 
 // onDisk says whether the state of o outlives a restart.
@@ -211,6 +212,15 @@ func (s *client) start2(frame []byte, idAt uint32, seq uint64) {
 	s.begin2(&outgoing{seq: seq, key: seq, frame: append([]byte(nil), frame...), idAt: idAt})
 }
 
+// letGo tells the group of o, if it has one, that it need not keep the message. The filler
+// does it, without mu.
+func (s *client) letGo(o *outgoing) {
+	if o.h.g != nil {
+		s.freed = append(s.freed, o.h)
+		o.h.g = nil
+	}
+}
+
 // begin2 gives o a packet id and takes it into the window.
 func (s *client) begin2(o *outgoing) {
 	if s.out2 == nil {
@@ -222,7 +232,7 @@ func (s *client) begin2(o *outgoing) {
 		}
 	}
 	o.pid, o.state = s.nextPID, session.Sent
-	if o.seq == 0 {
+	if o.key == 0 {
 		s.nextKey++
 		o.key = ackedBit | s.nextKey
 	}
@@ -232,13 +242,16 @@ func (s *client) begin2(o *outgoing) {
 
 // commit2 sees to it that o's state is written, if it has to be, and then acted upon.
 func (s *client) commit2(o *outgoing) {
-	if s.onDisk(o) {
+	if s.onDisk(o) || o.share != "" && o.state == session.Sent {
 		if !o.dirty {
 			o.dirty = true
 			s.write2 = append(s.write2, o)
 		}
 		s.wake()
 		return
+	}
+	if o.state != session.Sent {
+		s.letGo(o)
 	}
 	o.again = true
 	s.wake()
@@ -294,7 +307,9 @@ func (s *client) pubcomp(c *Conn, id uint16, ob *Outbox) {
 func (s *client) finish2(o *outgoing) {
 	delete(s.byPID, o.pid)
 	if !s.onDisk(o) {
+		s.letGo(o)
 		delete(s.out2, o.key)
+		s.wake()
 		return
 	}
 	o.state, o.frame, o.again = session.Done, nil, false
@@ -309,25 +324,31 @@ func (s *client) finish2(o *outgoing) {
 // flush2 writes the states that wait, without mu, and gives what has been written. It
 // runs in the filler.
 func (s *client) flush2() bool {
-	queues := s.queues()
 	batch := s.write2
 	s.write2 = nil
 	s.settle()
 	s.tidy2 = false
-	low := uint64(math.MaxUint64) // what is done with for good as soon as this unit is on the disk
-	for _, q := range queues {
-		low = min(low, q.Pos())
+	low := uint64(0) // what is done with for good as soon as this unit is on the disk
+	if s.cursor != nil {
+		low = s.cursor.Pos()
 	}
+	var groups []*group
 	states := make([]session.Out, len(batch))
 	for i, o := range batch {
 		states[i] = session.Out{Seq: o.key, PID: o.pid, State: o.state}
-		if o.debt != nil {
+		switch {
+		case o.debt != nil:
 			states[i].Topic, states[i].At, states[i].Filter = o.topic, o.at, o.debt.filter
+		case o.share != "":
+			states[i].At, states[i].Filter = int64(o.seq), o.share
+			if g := o.h.g; g != nil && !slices.Contains(groups, g) {
+				groups = append(groups, g)
+			}
 		}
 	}
 	var past []uint64
 	for _, o := range s.out2 {
-		if o.state == session.Done && o.seq != 0 && o.seq < low {
+		if o.state == session.Done && o.seq != 0 && o.share == "" && o.seq < low {
 			past = append(past, o.seq)
 		}
 	}
@@ -342,18 +363,29 @@ func (s *client) flush2() bool {
 			return nil
 		}
 		for _, o := range states {
-			session.PutOut(u, s.id, o)
+			shared := o.Filter != "" && o.Topic == ""
+			switch {
+			case shared && o.State == session.Done: // the group's note does
+				session.DelOut(u, s.id, o.Seq)
+				continue
+			case shared && o.State == session.Sent:
+				session.PutGiven(u, session.Given{Filter: o.Filter, Seq: uint64(o.At)})
+			}
+			if s.persistent {
+				session.PutOut(u, s.id, o)
+			}
 		}
 		for _, seq := range past {
 			session.DelOut(u, s.id, seq)
 		}
 		if len(past) > 0 {
-			for _, q := range queues {
-				q.Save(u)
-			}
+			s.cursor.Save(u)
 		}
 		return nil
 	})
+	for _, g := range groups {
+		g.tidy()
+	}
 	s.mu.Lock()
 	if err != nil {
 		s.write2 = append(batch, s.write2...)
@@ -364,6 +396,13 @@ func (s *client) flush2() bool {
 		case o.state == states[i].State:
 			o.dirty = false
 			o.again = o.state != session.Done
+			if o.state != session.Sent {
+				s.letGo(o)
+			}
+			if o.share != "" && o.state == session.Done && s.out2[o.key] == o {
+				delete(s.out2, o.key)
+				s.done2--
+			}
 			if o.debt != nil && o.state == session.Done && s.out2[o.key] == o {
 				delete(s.out2, o.key)
 				s.done2--
@@ -382,26 +421,6 @@ func (s *client) flush2() bool {
 		}
 	}
 	return true
-}
-
-// queues gives the cursors from which the session may be given a message again after a
-// restart: its own and its groups'. The caller holds mu, which is released meanwhile.
-func (s *client) queues() []*journal.Cursor {
-	list := []*journal.Cursor{s.cursor}
-	if len(s.groups) == 0 || s.done2 > maxDone2/2 { // one that does not get on must not hold the session up
-		return list
-	}
-	groups := slices.Clone(s.groups)
-	s.mu.Unlock()
-	for _, g := range groups {
-		g.mu.Lock()
-		if g.cursor != nil {
-			list = append(list, g.cursor)
-		}
-		g.mu.Unlock()
-	}
-	s.mu.Lock()
-	return list
 }
 
 // sessionLock names the lock of a store's unit that writes or ends a session.

@@ -12,8 +12,9 @@
 //	sess/r/<id>               the session: Record
 //	sess/s/<id>\0<filter>     a subscription: Sub; for a long filter 0 and its SHA-256
 //	sess/i/<id>\0<packet id>  QoS 2 message received and not yet released: empty
-//	sess/o/<id>\0<number>     QoS 2 message being sent: packet id u16, state u8; for a retained one also
-//	                          received u64, its subscription's filter (u16 and bytes), topic
+//	sess/o/<id>\0<number>     QoS 2 message being sent: packet id u16, state u8; if it is retained or
+//	                          shared also Out.At u64, Out.Filter (u16 and bytes), Out.Topic
+//	sess/x/<filter>\0<number> QoS 2 message of a shared subscription that a member has got for good
 //	sess/w/<id>               the will: Will
 //	sess/g/<id>               what it does not get any more: a list of Gap
 //	ret/<topic>               retained message: Retained
@@ -38,6 +39,7 @@ const (
 	keyOut    = store.KeySession + "o/"
 	keyWill   = store.KeySession + "w/"
 	keyGaps   = store.KeySession + "g/"
+	keyGiven  = store.KeySession + "x/"
 )
 
 // Never is a session expiry that never comes (MQTT 5, 3.1.2.11.2).
@@ -164,14 +166,13 @@ const (
 
 // Out is one outgoing QoS 2 exchange.
 type Out struct {
-	Seq   uint64 // the message's number in the journal; with Topic one of the session's own
+	Seq   uint64 // the message's number in the journal; with Filter one of the session's own
 	PID   uint16
 	State State
 
-	// Of a retained message, which is not in the journal.
-	Topic  string
-	At     int64  // when it was received, unix ms
-	Filter string // of the subscription it is sent for
+	Filter string // of the subscription it is sent for, if it is retained or the subscription shared
+	Topic  string // of a retained message, which is not in the journal
+	At     int64  // when that was received, unix ms; else the number in the journal of one that is shared
 }
 
 func inKey(id string, pid uint16) string {
@@ -191,7 +192,7 @@ func DelIn(u *store.Unit, id string, pid uint16) { u.Del(inKey(id, pid)) }
 // PutOut writes an outgoing QoS 2 exchange.
 func PutOut(u *store.Unit, id string, o Out) {
 	b := []byte{byte(o.PID >> 8), byte(o.PID), byte(o.State)}
-	if o.Topic != "" {
+	if o.Filter != "" {
 		b = binary.BigEndian.AppendUint64(b, uint64(o.At))
 		b = mqtt.AppendString(b, o.Filter)
 		b = append(b, o.Topic...)
@@ -217,6 +218,37 @@ func parseOut(seq uint64, v []byte) (Out, bool) {
 
 // DelOut removes it.
 func DelOut(u *store.Unit, id string, seq uint64) { u.Del(outKey(id, seq)) }
+
+// Given names a QoS 2 message of a shared subscription by its number in the journal.
+type Given struct {
+	Filter string // `$share/…`
+	Seq    uint64
+}
+
+func (g Given) key() string {
+	return string(binary.BigEndian.AppendUint64([]byte(subKey("", g.Filter)[len(keySub)+1:]+"\x00"), g.Seq))
+}
+
+// PutGiven notes that a member of the shared subscription has got a message for good: no
+// other may get it ([MQTT-4.8.2-5]).
+func PutGiven(u *store.Unit, g Given) { u.Put(keyGiven+g.key(), []byte(g.Filter)) }
+
+// DelGiven removes the note, once the subscription's cursor has passed the message.
+func DelGiven(u *store.Unit, g Given) { u.Del(keyGiven + g.key()) }
+
+// EachGiven gives every such note.
+func EachGiven(db *store.Store, fn func(Given)) error {
+	err := db.Scan(keyGiven, func(key string, v []byte) bool {
+		if n := len(key) - 8; n > len(keyGiven) {
+			fn(Given{string(v), binary.BigEndian.Uint64([]byte(key[n:]))})
+		}
+		return true
+	})
+	if err != nil {
+		return fmt.Errorf("read marks of shared subscriptions: %w", err)
+	}
+	return nil
+}
 
 // Load gives every session with its marks.
 func Load(db *store.Store, fn func(Record, Marks)) error {
