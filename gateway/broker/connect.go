@@ -92,7 +92,7 @@ func (c *Conn) connect(f []byte) error {
 	c.via.Hint = nil // headers and the like; nobody asks again
 	if err != nil {
 		why := connectRefusal(err)
-		b.failed(c, req, "")
+		b.failed(c, req, "", err)
 		c.refuseConnect(pk, why)
 		return why
 	}
@@ -104,7 +104,7 @@ func (c *Conn) connect(f []byte) error {
 	will, why := c.willOf(pk, id)
 	if why != nil {
 		if why == errUnauthorized {
-			b.failed(c, req, p.Name())
+			b.failed(c, req, p.Name(), why)
 		}
 		c.refuseConnect(pk, why)
 		return why

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"tidegate/gateway/broker/session"
+	"tidegate/gateway/logs"
 )
 
 // EventKind is what happened to a client.
@@ -48,9 +49,9 @@ func (b *Broker) connected(c *Conn, s *client) {
 	b.emit(Event{Kind: Connected, ClientID: s.id, Principal: c.info.principal.Name(), Session: c.info.session, Version: c.info.version, Address: address(c)})
 }
 
-// failed tells of a client that was not let in.
-func (b *Broker) failed(c *Conn, r *ConnectRequest, principal string) {
-	b.log.Info("client refused", "client", r.ClientID, "principal", principal)
+// failed tells of a client that was not let in, and why.
+func (b *Broker) failed(c *Conn, r *ConnectRequest, principal string, why error) {
+	b.log.Info("client refused", "client", r.ClientID, "principal", principal, "listener", c.info.listener, "address", address(c), logs.Err(why))
 	b.emit(Event{Kind: ConnectFailed, ClientID: r.ClientID, Principal: principal, Session: c.info.session, Address: address(c), Reason: "AUTHORIZATION_FAILED"})
 }
 
