@@ -136,6 +136,21 @@ func (w *Web) Run(ctx context.Context, ready func()) error {
 	return nil
 }
 
+// Cut ends the connections that which picks, at once: what is under way on them gets no
+// answer. which must not block.
+func (w *Web) Cut(which func(net.Conn) bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for nc := range w.places {
+		if which(nc) {
+			if under, ok := nc.(interface{ NetConn() net.Conn }); ok {
+				nc = under.NetConn() // TLS would wait to say goodbye
+			}
+			nc.Close()
+		}
+	}
+}
+
 // Close takes no more connections. It may be called twice, and before Run.
 func (w *Web) Close() error { w.stop.Do(func() { close(w.done) }); return nil }
 

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"crypto/tls"
 	"net"
 	"net/http"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"tidegate/gateway/ingest"
 	"tidegate/gateway/listen"
 	"tidegate/gateway/metrics"
+	"tidegate/gateway/registry"
 	"tidegate/gateway/reserved"
 	"tidegate/gateway/shadow"
 	"tidegate/gateway/supervise"
@@ -29,6 +31,8 @@ func (n *Node) openDoors(g *supervise.Group, set *metrics.Set, road *ingest.Road
 
 	openWeb := listen.NewWeb("ws", only("/mqtt", n.webSocket("ws", plane)), n.Log)
 	web := listen.NewWeb("https", n.front(n.webSocket("https", plane), plane, n.control), n.Log)
+
+	n.authz.OnRevoked(func(principal string) { web.Cut(func(nc net.Conn) bool { return shows(nc, principal) }) })
 
 	mqtt := func(name string) func(*broker.Transport) {
 		return func(t *broker.Transport) { n.broker.Serve(t, broker.Via{Listener: name}) }
@@ -58,6 +62,16 @@ func (n *Node) openControl() {
 	n.control = control.New(control.Deps{Registry: n.registry, Identity: n.identity, Operators: n.operators, Auth: n.authz, Clock: n.Clock, Log: n.Log,
 		Jobs: n.work.jobs, Streams: n.work.streams, Fleet: n.fleet, Tasks: n.tasks, Connectivity: n.facts.Connectivity, Shadows: n.facts.Shadows},
 		control.Config{Endpoint: n.endpoint()})
+}
+
+// shows says whether the peer of a connection has shown the certificate with that id.
+func shows(nc net.Conn, certificate string) bool {
+	t, ok := nc.(*tls.Conn)
+	if !ok {
+		return false
+	}
+	peers := t.ConnectionState().PeerCertificates
+	return len(peers) > 0 && registry.CertificateID(peers[0]) == certificate
 }
 
 // webSocket makes the door for MQTT over WebSocket on a port.
