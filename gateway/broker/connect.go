@@ -18,6 +18,13 @@ import (
 	"tidegate/gateway/store"
 )
 
+// Watcher is an Authorizer that is told when somebody asks for a session that is another
+// principal's; what it holds is never handed over, a new one takes its place. It must not
+// block.
+type Watcher interface {
+	Estranged(p Principal, clientID, owner string)
+}
+
 // ConnectRequest is what a client shows to be let in.
 type ConnectRequest struct {
 	ClientID    string
@@ -221,6 +228,9 @@ func (c *Conn) establish(pk *packets.Packet, id, assigned string, w *session.Wil
 	old := b.sessionOf(id)
 	resume := old != nil && !pk.Connect.Clean && old.persistent && old.v5 == c.v5 && old.who().Name() == c.info.principal.Name()
 	if old != nil {
+		if w, ok := b.az.(Watcher); ok && !pk.Connect.Clean && old.persistent && old.who().Name() != c.info.principal.Name() {
+			w.Estranged(c.info.principal, id, old.who().Name())
+		}
 		b.takeOver(old, resume)
 	}
 	s := old

@@ -9,6 +9,7 @@ import (
 
 	"tidegate/gateway/authz"
 	"tidegate/gateway/broker"
+	"tidegate/gateway/fault"
 	"tidegate/gateway/identity"
 	"tidegate/gateway/listen"
 	"tidegate/gateway/operators"
@@ -116,6 +117,11 @@ func (g gate) MaySubscribe(p broker.Principal, filter string) bool {
 // MayReceive asks the policies of p.
 func (g gate) MayReceive(p broker.Principal, topic string) bool {
 	return g.Authz.MayReceive(principal(p), topic)
+}
+
+// Estranged writes down who asked for a session that is somebody else's.
+func (g gate) Estranged(p broker.Principal, clientID, owner string) {
+	g.Refused(authz.Refusal{What: "resume", Name: clientID, Principal: p.Name(), Client: clientID, Err: fault.New(fault.Forbidden, "the session is of %s", owner)})
 }
 
 func principal(p broker.Principal) *authz.Principal { q, _ := p.(*authz.Principal); return q }

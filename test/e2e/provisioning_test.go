@@ -113,6 +113,13 @@ esac
 	if doc := ask(t, g, dir, "new-1", provision, body("78"), "rejected"); doc["errorCode"] != "InvalidCertificateOwnershipToken" {
 		t.Errorf("a second time: %v", doc)
 	}
+	for what, csr := range map[string]string{"a bomb": "-----BEGIN CERTIFICATE REQUEST-----\n" + strings.Repeat(strings.Repeat("A", 64)+"\n", 1200) + "-----END CERTIFICATE REQUEST-----\n", "nonsense": "hello"} {
+		body, _ := json.Marshal(map[string]string{"certificateSigningRequest": csr})
+		if doc := ask(t, g, dir, "new-1", "$aws/certificates/create-from-csr/json", string(body), "rejected"); doc["statusCode"] != 400.0 || doc["errorCode"] != "InvalidCertificateSigningRequest" {
+			t.Errorf("%s: %v", what, doc)
+		}
+	}
+	audited(t, g, `"what":"provision"`, "create-from-csr")
 	mine := identityIn(t, g, made["certificatePem"].(string), made["privateKey"].(string))
 	if out, err := tryOut(g, mine, "gh-77", "gh-77/hello"); err != nil {
 		t.Errorf("with its own certificate: %v: %s", err, out)
@@ -363,9 +370,10 @@ functions:
 		return s
 	}
 	good := token(jwt.SigningMethodES256, key)
+	client := "phone"
 	pub := func(user, password, topic string) (string, error) {
 		port := g.MQTTS[strings.LastIndexByte(g.MQTTS, ':')+1:]
-		out, err := exec.Command("mosquitto_pub", "-h", "localhost", "-p", port, "--cafile", filepath.Join(g.Dir, "pki", "ca.pem"), "-i", "phone", "-V", "5", "-u", user, "-P", password,
+		out, err := exec.Command("mosquitto_pub", "-h", "localhost", "-p", port, "--cafile", filepath.Join(g.Dir, "pki", "ca.pem"), "-i", client, "-V", "5", "-u", user, "-P", password,
 			"-q", "1", "-t", topic, "-m", "x").CombinedOutput()
 		return string(out), err
 	}
@@ -377,14 +385,37 @@ functions:
 		t.Errorf("on another site's topic: %s", out)
 	}
 	der, _ := x509.MarshalPKIXPublicKey(&key.PublicKey)
+	claims := func(with jwt.MapClaims) string {
+		all := jwt.MapClaims{"iss": "https://idp.example", "aud": "tidegate", "sub": "ada", "site": "north", "exp": time.Now().Add(time.Hour).Unix()}
+		for k, v := range with {
+			all[k] = v
+		}
+		tok := jwt.NewWithClaims(jwt.SigningMethodES256, all)
+		tok.Header["kid"] = "k1"
+		s, err := tok.SignedString(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	stranger, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for what, password := range map[string]string{
+		"expired": claims(jwt.MapClaims{"exp": time.Now().Add(-time.Hour).Unix()}), "another audience": claims(jwt.MapClaims{"aud": "elsewhere"}),
+		"another issuer": claims(jwt.MapClaims{"iss": "https://evil.example"}), "of tomorrow": claims(jwt.MapClaims{"nbf": time.Now().Add(24 * time.Hour).Unix()}),
+		"a foreign key": token(jwt.SigningMethodES256, stranger), "a changed claim": good[:len(good)/2] + "A" + good[len(good)/2+1:],
 		"no token": "", "alg none": token(jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType),
 		"the public key as a secret": token(jwt.SigningMethodHS256, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})),
 	} {
+		client = strings.ReplaceAll(what, " ", "-")
 		if out, err := pub(named, password, "site/north/x"); err == nil {
 			t.Errorf("%s: let in: %s", what, out)
 		}
+		audited(t, g, `"what":"connect"`, `"client":"`+client+`"`, `"code":"unauthorized"`)
 	}
+	client = "phone"
 	if out, err := pub("ada", good, "site/north/x"); err == nil {
 		t.Errorf("without a default authorizer: let in: %s", out)
 	}

@@ -77,7 +77,7 @@ func New(d Deps, cfg Config) *Control {
 	for _, list := range [][]restjson.Op{c.things(), c.types(), c.groups(), c.billing(), c.certificates(), c.authorities(), c.policies(), c.provisioning(), c.templates(), c.tasks(), c.authorizers(), c.domains(), c.roles(), c.providers(), c.account(), c.jobs(), c.streams()} {
 		ops = append(ops, list...)
 	}
-	c.server = restjson.Server{Ops: ops, Authorize: c.authorize, Dialect: dialect, MaxBody: cfg.MaxBody, Refused: c.refused, Unserved: unserved(), Log: d.Log}
+	c.server = restjson.Server{Ops: ops, Authorize: c.authorize, Dialect: dialect, MaxBody: cfg.MaxBody, Refused: c.refused, Unknown: c.unknown, Unserved: unserved(), Log: d.Log}
 	return c
 }
 
@@ -144,6 +144,12 @@ func (c *Control) refused(op *restjson.Op, r *http.Request, caller any, err erro
 	}
 	p, _ := caller.(*authz.Principal)
 	c.Auth.Refused(authz.Refusal{What: op.Name, Name: r.URL.Path, Principal: p.Name(), Remote: authz.RemoteOf(r), Err: err})
+}
+
+// unknown tells of a request for something that is not served: who tries doors that are
+// not there should be seen.
+func (c *Control) unknown(r *http.Request, what string) {
+	c.Auth.Refused(authz.Refusal{What: "unknown operation", Name: what, Remote: authz.RemoteOf(r), Err: fault.New(fault.NotFound, "it is not served")})
 }
 
 // who names the caller.

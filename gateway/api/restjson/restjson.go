@@ -97,6 +97,9 @@ type Server struct {
 	// WrongMethod is the error of a path that is served with another method. Empty: such
 	// a request is an unknown operation like any other.
 	WrongMethod string
+	// Unknown is told of requests that are for no operation; what is a known name or
+	// method and path. Nil: nobody is.
+	Unknown func(r *http.Request, what string)
 	// Unserved are operations that clients know and that are answered by their name as not
 	// served; see [Named].
 	Unserved []Op
@@ -201,6 +204,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		what := r.Method + " " + r.URL.Path
 		if known, _ := find(s.Unserved, r); known != nil {
 			what = known.Name
+		}
+		if s.Unknown != nil {
+			s.Unknown(r, what)
 		}
 		s.fail(w, r, id, Problem{Status: http.StatusNotFound, Name: "UnknownOperationException", Message: what + " is not served by this gateway"}, nil)
 		return
