@@ -16,6 +16,7 @@ package data
 import (
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"net/http"
 	"strconv"
@@ -78,6 +79,7 @@ type Data struct {
 	Deps
 	limits broker.Limits
 	server restjson.Server
+	ofJobs map[string]bool // operations of the service iot-jobs-data, by name
 }
 
 // services are the signing names the SDKs have used for the data plane.
@@ -92,10 +94,13 @@ func New(d Deps, cfg Config) *Data {
 	if body == 0 {
 		body = hugeBody
 	}
-	x := &Data{Deps: d, limits: cfg.Limits}
+	x := &Data{Deps: d, limits: cfg.Limits, ofJobs: map[string]bool{}}
 	x.server = restjson.Server{Ops: x.ops(), Authorize: x.authenticate, Dialect: dialect, MaxBody: body, Trace: true, Refused: x.refused, WrongMethod: "MethodNotAllowedException", Log: d.Log}
 	if d.Jobs != nil {
-		x.server.Ops = append(x.server.Ops, x.jobs()...)
+		for _, op := range x.jobs() {
+			x.ofJobs[op.Name] = true
+			x.server.Ops = append(x.server.Ops, op)
+		}
 	}
 	return x
 }
@@ -128,11 +133,14 @@ func (d *Data) refused(op *restjson.Op, r *http.Request, caller any, err error) 
 }
 
 // authenticate says who calls: by signature where there is one, else by certificate.
-func (d *Data) authenticate(_ *restjson.Op, r *http.Request, body []byte) (any, error) {
+func (d *Data) authenticate(op *restjson.Op, r *http.Request, body []byte) (any, error) {
 	if sigv4.Signed(r) {
 		return d.Auth.Signed(d.Operators, r, body, services...)
 	}
 	p, err := d.Auth.Peer(r.TLS, authz.RemoteOf(r))
+	if err != nil && d.ofJobs[op.Name] { // spec/jobs.md §3.4
+		return nil, fault.Wrap(fault.Invalid, errors.Join(errCertificate, err), "The certificate is invalid")
+	}
 	if err != nil {
 		return nil, fault.Wrap(fault.Forbidden, err, "Forbidden")
 	}
@@ -146,6 +154,9 @@ func (d *Data) authenticate(_ *restjson.Op, r *http.Request, body []byte) (any, 
 	}
 	return p, nil
 }
+
+// errCertificate is in the chain where a certificate was shown that is not good.
+var errCertificate = errors.New("certificate validation failed")
 
 // may asks the caller's policies.
 func may(c *restjson.Call, action policy.Action, name string) error {

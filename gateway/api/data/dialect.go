@@ -38,6 +38,7 @@ var reasons = []struct {
 	{sigv4.ErrMissing, 403, "MissingAuthenticationTokenException"}, {sigv4.ErrMalformed, 403, "IncompleteSignatureException"},
 	{sigv4.ErrSignature, 403, "InvalidSignatureException"}, {sigv4.ErrTime, 403, "InvalidSignatureException"},
 	{sigv4.ErrKey, 403, "UnrecognizedClientException"}, {sigv4.ErrToken, 403, "ExpiredTokenException"},
+	{errCertificate, 400, "CertificateValidationException"},
 	{jobs.ErrTransition, 409, "InvalidStateTransitionException"}, {jobs.ErrVersion, 409, "InvalidStateTransitionException"}, {jobs.ErrTerminal, 410, "TerminalStateException"},
 }
 
