@@ -58,7 +58,7 @@ running gateway neither.`,
 					if p.Serial != "" {
 						what += " " + p.Serial
 					}
-					rows = append(rows, []string{p.Name, dash(p.ByID), dash(p.Driver), dash(what), dash(strings.Join(p.UsedBy, ", "))})
+					rows = append(rows, []string{p.Name, orDash(p.ByID), orDash(p.Driver), orDash(what), orDash(strings.Join(p.UsedBy, ", "))})
 				}
 				if len(rows) > 0 {
 					a.table("PORT STABLE-NAME DRIVER ADAPTER USED-BY", rows)
@@ -142,11 +142,4 @@ func real(node string) string {
 		return to
 	}
 	return node
-}
-
-func dash(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return s
 }
