@@ -246,3 +246,29 @@ func TestTakeOver(t *testing.T) {
 		t.Errorf("second CONNECT: 0x%02x", code)
 	}
 }
+
+func TestAFloodOneByOneArrivesInOrder(t *testing.T) {
+	const senders, each = 4, 5000
+	h := open(t)
+	s := h.dial(rawmqtt.Options{ClientID: "s", Clean: true})
+	s.sub(0, "flood/+")
+	for i := range senders {
+		p := h.dial(rawmqtt.Options{ClientID: fmt.Sprint("p", i), Clean: true})
+		go func() {
+			for n := range each {
+				if _, err := p.Write(rawmqtt.AppendPublish(nil, false, fmt.Sprint("flood/", i), []byte(fmt.Sprint(n)), 0, 0, 0)); err != nil {
+					return
+				}
+			}
+		}()
+	}
+	var next [senders]int
+	for range senders * each {
+		pk := s.next(rawmqtt.Publish)
+		i := pk.Topic[len("flood/")] - '0'
+		if string(pk.Payload) != fmt.Sprint(next[i]) {
+			t.Fatalf("sender %d: got %s, want %d", i, pk.Payload, next[i])
+		}
+		next[i]++
+	}
+}

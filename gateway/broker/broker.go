@@ -91,6 +91,7 @@ type Broker struct {
 
 	table     table
 	retained  retainedIndex
+	flood     flood
 	now       atomic.Int64 // second, as of the last sweep
 	authGen   atomic.Uint64
 	backlog   atomic.Int64 // bytes waiting in outputs, roughly

@@ -86,6 +86,7 @@ type input struct {
 	err   error  // why reading ended
 	runAt int    // where the run being gathered begins
 	end   int    // and ends
+	calm  int    // QoS 0 messages of this read, negative when it had anything else
 
 	topic    *Route // of the last run, for its topic
 	allowGen uint64
@@ -167,11 +168,17 @@ func (c *Conn) readable(fd uintptr) bool {
 			return true
 		}
 		c.arrived(n)
+		in.calm = 0
 		if c.parse() {
 			return true
 		}
 		c.endBatch()
 		c.compact()
+		if in.calm > 0 && c.b.flood.came(in.calm, in.at) && n < smallRead {
+			c.freeBuffer(false)
+			c.b.flood.rest()
+			reads = -1
+		}
 		// Even after a short read the socket has to be asked once more: an end that came
 		// together with the data is not told of again.
 	}

@@ -48,6 +48,11 @@ func (c *Conn) scan() bool {
 		}
 		f = f[:n]
 		in.packets++
+		if f[0]&^9 == mqtt.PUBLISH<<4 {
+			in.calm++
+		} else {
+			in.calm = notCalm
+		}
 		switch f[0] >> 4 {
 		case mqtt.PUBLISH:
 			if !c.publish(f) {
@@ -76,6 +81,9 @@ func (c *Conn) scan() bool {
 	c.flushAcks()
 	return in.err != nil || c.mustHold()
 }
+
+// notCalm stays negative whatever is added to it within one read.
+const notCalm = -1 << 30
 
 var pong = []byte{mqtt.PINGRESP << 4, 0}
 
