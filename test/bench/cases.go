@@ -91,5 +91,8 @@ var cases = []Case{
 
 	{Name: "idle-rss", Title: "memory when idle", Unit: "MB", Less: true, Goal: Goal{"", 40}, Run: idleRSS},
 	{Name: "idle-conn", Title: "memory of an idle plain connection", Unit: "KB", Less: true, Goal: Goal{"", 6}, Run: idleConnections},
+	{Name: "idle-conn-tls", Title: "memory of an idle connection over mutual TLS", Unit: "KB", Less: true, Goal: Goal{"", 25}, Run: idleSecure},
+	{Name: "handshakes", Title: "mTLS P-256 handshakes with CONNECT", Unit: "per broker core-second", Goal: Goal{"mochi", 1}, Run: handshakes(false)},
+	{Name: "handshakes-resumed", Title: "the same by clients that come back with a ticket", Unit: "per broker core-second", Goal: Goal{"mochi", 1}, Run: handshakes(true)},
 	{Name: "binary", Title: "size of the stripped binary", Unit: "MB", Less: true, Goal: Goal{"", 35}, Alone: true, Run: binarySize},
 }

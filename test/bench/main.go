@@ -1,7 +1,7 @@
 // Command bench measures the gateway beside its peers: Debian's mosquitto, nats-server with MQTT and JetStream, and bare
 // mochi. Usage:
 //
-//	go run ./test/bench [-case REGEXP] [-peers LIST] [-rounds N] [-seconds N] [-list]
+//	go run ./test/bench [-case REGEXP] [-peers LIST] [-rounds N] [-time D] [-dir DIR] [-out DIR] [-list]
 //
 // The load generator keeps to the first core of the machine and the broker under test to the second, each broker in turn in
 // the same round, so that all have the same neighbours; what counts is mostly work per second of the broker's own CPU time,

@@ -33,6 +33,7 @@ type Start struct {
 	SyncDelay time.Duration // added to every sync of the gateway
 	SyncEach  bool          // nats: sync before each acknowledgement; mosquitto: write its file after each change
 	Config    string        // of the gateway, besides the usual
+	Keys      keys          // peers: mutual TLS with these, instead of plain MQTT
 }
 
 // quietConfig takes everything away from the gateway that works by itself, so that the broker alone is measured.
@@ -54,6 +55,9 @@ func (b *Bench) start(o Start) *Broker {
 		if o.SyncEach {
 			conf = []string{"persistence true", "persistence_location " + dir + "/", "autosave_on_changes true", "autosave_interval 1"}
 		}
+		if k := o.Keys; k != "" { // these belong to the listener that the harness begins with
+			conf = append(conf, "cafile "+k.file("ca.pem"), "certfile "+k.file("server.pem"), "keyfile "+k.file("server.key"), "require_certificate true")
+		}
 		m := harness.StartMosquittoWrapped(b, onItsCore(), append(conf, "max_inflight_messages 1000")...)
 		return &Broker{Addr: m.Addr, PID: m.PID(), Data: dir, m: m}
 	default:
@@ -68,7 +72,7 @@ func (b *Bench) child(o Start) *Broker {
 		b.Fatalf("%v", err)
 	}
 	data := b.TempDir()
-	argv := append(onItsCore(), self, "serve", b.Name, data, strconv.FormatBool(o.SyncEach))
+	argv := append(onItsCore(), self, "serve", b.Name, data, strconv.FormatBool(o.SyncEach), string(o.Keys))
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"log/slog"
@@ -21,11 +22,16 @@ import (
 func serve(name string, args []string) {
 	var addr string
 	var err error
-	switch name {
-	case "nats":
-		addr, err = serveNats(args[0], args[1] == "true")
-	case "mochi":
-		addr, err = serveMochi()
+	var secure *tls.Config
+	if k := keys(args[2]); k != "" {
+		secure, err = k.tls("server")
+	}
+	switch {
+	case err != nil:
+	case name == "nats":
+		addr, err = serveNats(args[0], args[1] == "true", secure)
+	case name == "mochi":
+		addr, err = serveMochi(secure)
 	default:
 		err = fmt.Errorf("no broker is called %q", name)
 	}
@@ -39,11 +45,11 @@ func serve(name string, args []string) {
 	<-c
 }
 
-func serveNats(dir string, syncAlways bool) (string, error) {
+func serveNats(dir string, syncAlways bool, secure *tls.Config) (string, error) {
 	o := &nats.Options{
 		ServerName: "bench", Host: "127.0.0.1", Port: -1, NoLog: true, NoSigs: true,
 		JetStream: true, StoreDir: dir, SyncAlways: syncAlways,
-		MQTT: nats.MQTTOpts{Host: "127.0.0.1", Port: -1, MaxAckPending: 65535},
+		MQTT: nats.MQTTOpts{Host: "127.0.0.1", Port: -1, MaxAckPending: 65535, TLSConfig: secure},
 	}
 	s, err := nats.NewServer(o)
 	if err != nil {
@@ -56,7 +62,7 @@ func serveNats(dir string, syncAlways bool) (string, error) {
 	return fmt.Sprintf("127.0.0.1:%d", o.MQTT.Port), nil
 }
 
-func serveMochi() (string, error) {
+func serveMochi(secure *tls.Config) (string, error) {
 	s := mochi.New(&mochi.Options{Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
 	if err := s.AddHook(new(letIn), nil); err != nil {
 		return "", err
@@ -65,10 +71,14 @@ func serveMochi() (string, error) {
 	if err != nil {
 		return "", err
 	}
+	addr := ln.Addr().String()
+	if secure != nil {
+		ln = tls.NewListener(ln, secure)
+	}
 	if err := s.AddListener(listeners.NewNet("bench", ln)); err != nil {
 		return "", err
 	}
-	return ln.Addr().String(), s.Serve()
+	return addr, s.Serve()
 }
 
 // letIn allows everybody everything.
