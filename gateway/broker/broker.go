@@ -103,8 +103,9 @@ type Broker struct {
 	versions  versions
 	desks     sync.Pool
 	cursors   atomic.Uint64
-	debts     atomic.Int64 // the last that newDebt gave
-	restoring bool         // Open is reading what is on the disk
+	debts     atomic.Int64        // the last that newDebt gave
+	restoring bool                // Open is reading what is on the disk
+	orphans   map[string][]uint64 // cursors it found that nobody has any more, see dropCursor
 	seed      maphash.Seed
 	ids       [256]sync.Mutex // see idLock
 	wg        sync.WaitGroup
@@ -153,6 +154,10 @@ func (b *Broker) Run(ctx context.Context, ready func()) error {
 	tick := b.clk.NewTimer(time.Second)
 	defer tick.Stop()
 	b.startWills()
+	for name, given := range b.orphans {
+		b.dropCursor(name, given...)
+	}
+	b.orphans = nil
 	ready()
 	for {
 		select {

@@ -510,7 +510,10 @@ func (b *Broker) restoreShared() error {
 	err := session.EachGiven(b.db, func(x session.Given) {
 		if g := b.groups[x.Filter]; g != nil {
 			g.given[x.Seq] = struct{}{}
+			return
 		}
+		name := groupCursor(x.Filter)
+		b.orphans[name] = append(b.orphans[name], x.Seq)
 	})
 	for _, s := range b.sessions {
 		for _, o := range s.out2 {

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"strings"
 	"sync"
 	"time"
 
@@ -59,6 +60,7 @@ func (b *Broker) restore() error {
 	if err != nil { // what is pending is read nonetheless
 		b.log.Error("what sessions have lost is not known", "err", err)
 	}
+	b.findOrphans()
 	if err := b.restoreShared(); err != nil {
 		return err
 	}
@@ -76,6 +78,25 @@ func (b *Broker) restore() error {
 		s.restoreDebts()
 	}
 	return session.Wills(b.db, func(id string, w session.Will) { b.wills[id] = &w })
+}
+
+// findOrphans notes the cursors that are nobody's: a session that does not outlive its
+// connection had one when the gateway was killed, or a group was just about to end. They
+// would hold the journal for ever.
+func (b *Broker) findOrphans() {
+	used := map[string]bool{}
+	for _, s := range b.sessions {
+		used[s.rec.Cursor] = true
+	}
+	for _, g := range b.groups {
+		used[groupCursor(g.name)] = g.cursor != nil
+	}
+	b.orphans = map[string][]uint64{}
+	for _, c := range b.jr.Cursors() {
+		if strings.HasPrefix(c.Name, "session/") && !used[c.Name] {
+			b.orphans[c.Name] = nil
+		}
+	}
 }
 
 // findPending looks once through the journal's tail for what touches sessions, so that

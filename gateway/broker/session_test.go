@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"tidegate/gateway/store"
 	"tidegate/test/rawmqtt"
 )
 
@@ -39,4 +40,38 @@ func TestASubscriptionCostsTheSameBesideMany(t *testing.T) {
 	}
 	h.dial(rawmqtt.Options{ClientID: "p", Clean: true}).pub(long, "1", 1, 0)
 	s.get(long, "1", 1, 0)
+}
+
+// TestNobodysCursorsGo finds what a kill leaves behind: the place of a session that was not to
+// outlive its connection, which would hold the journal for ever.
+func TestNobodysCursorsGo(t *testing.T) {
+	h := open(t)
+	s := h.dial(rawmqtt.Options{ClientID: "s"})
+	s.sub(1, "a")
+	s.sub(1, "$share/g/b")
+	err := h.db.Wait(func(u *store.Unit) error {
+		h.jr.Create(u, "session/clean/1")
+		h.jr.Create(u, "session/share/$share/nobody/x")
+		h.jr.Create(u, "upstream/x")
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.restart()
+	if err := h.db.Wait(func(u *store.Unit) error { u.Put("test/x", nil); return nil }); err != nil { // what was asked for before is done
+		t.Fatal(err)
+	}
+	n := 0
+	for _, c := range h.jr.Cursors() {
+		switch {
+		case c.Name == "session/share/$share/g/b", c.Name == "upstream/x", strings.HasPrefix(c.Name, "session/s/s/"):
+			n++
+		default:
+			t.Errorf("%q is still there", c.Name)
+		}
+	}
+	if n != 3 {
+		t.Errorf("%d cursors are left, want 3: %v", n, h.jr.Cursors())
+	}
 }

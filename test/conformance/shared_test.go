@@ -189,3 +189,22 @@ func TestSharedSubscriptionAndRights(t *testing.T) {
 		t.Errorf("a PUBLISH to a group: 0x%02x", k.code)
 	}
 }
+
+// A session may be subscribed by itself and a member: each is a subscription of its own.
+func TestSharedBesideOnesOwn(t *testing.T) {
+	w := open(t)
+	both(t, w, func(t *testing.T, v5 bool) {
+		topic := w.name()
+		p := w.dial(w.keeper(v5))
+		p.subscribe(nil, filter{topic, 2}, filter{"$share/g/" + topic, 2})
+		w.client(v5).pub(topic, "1", 2, 0)
+		first := p.want(topic, "1", 2, 0)
+		second := p.want(topic, "1", 2, 0)
+		if first.id == second.id {
+			t.Errorf("packet id %d twice", first.id)
+		}
+		p.settle(first)
+		p.settle(second)
+		p.silent()
+	})
+}
