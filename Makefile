@@ -64,6 +64,7 @@ crash: deps ## the long crash run: at least 100 kills and 100 power cuts
 
 soak: deps ## a million messages while the upstream is away, the rest of the long e2e forms, and the broker's model for an hour
 	go test -v -count=1 -timeout 4h ./test/e2e/... -args -long
+	go test -v -count=1 -timeout 1h -run 'TestAnHourBesideStuckSubscribers' ./test/conformance -args -long
 	go test -v -count=1 -timeout 4h -run '^TestModel$$' ./test/conformance -args -long
 
 bench: build deps ## speed beside mosquitto, nats and bare mochi; raw figures in bench-out/
