@@ -115,6 +115,13 @@ func TestFourHundredDaysOfflineAndABootIn1970(t *testing.T) {
 		now := a.clk.Now()
 		probe, seen := a.shake(now)
 		probe.Close()
+		if leaf.NotAfter.Sub(now) < 20*day { // past due by days of this clock, and by an instant of the processor's
+			harness.Until(t, "another server certificate", func() bool {
+				probe, seen = a.shake(now)
+				probe.Close()
+				return !seen.Equal(leaf)
+			})
+		}
 		if !seen.Equal(leaf) {
 			certs++
 			if leaf.NotAfter.Before(now) || seen.NotBefore.After(now) {
