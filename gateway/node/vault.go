@@ -4,13 +4,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"tidegate/gateway/fault"
 	"tidegate/gateway/identity"
 	"tidegate/hw/tpm"
 )
+
+// slowVault is how long the TPM may take for a command before that is a warning.
+const slowVault = 5 * time.Second
 
 // tpmDevice is where Linux has the TPM, with its resource manager.
 const tpmDevice = "/dev/tpmrm0"
@@ -44,8 +49,19 @@ func (n *Node) openVault() (storage []byte, err error) {
 		if sealed {
 			return nil, fault.Wrap(fault.Unavailable, err, "the store is encrypted and its key cannot be had: %s; %s", why(err), n.wayBack())
 		}
-		n.health.Raise("vault", fmt.Sprintf("the vault with the gateway's keys cannot be opened, nothing can be issued or renewed: %v", err))
+		n.health.Raise("vault", fmt.Sprintf("the vault with the gateway's keys cannot be opened, nothing can be issued or renewed: %s", why(err)))
 		return nil, nil
+	}
+	if w, ok := n.vault.(interface {
+		OnSlow(time.Duration, func(bool))
+	}); ok {
+		w.OnSlow(slowVault, func(slow bool) {
+			if slow {
+				n.health.Raise("vault-slow", fmt.Sprintf("the TPM has not answered for %v; certificates and connections to upstreams wait for it. Should that not end, power the machine off and on", slowVault))
+			} else {
+				n.health.Clear("vault-slow")
+			}
+		})
 	}
 	if c, ok := n.vault.(io.Closer); ok {
 		n.group.OnStop("vault", c.Close)
@@ -75,6 +91,10 @@ func why(err error) string {
 	switch {
 	case errors.Is(err, tpm.ErrOther):
 		return tpm.ErrOther.Error()
+	case errors.Is(err, fs.ErrNotExist):
+		return "there is no TPM where there was one: " + err.Error()
+	case errors.Is(err, tpm.ErrLockout):
+		return tpm.ErrLockout.Error() + "; tpm2_dictionarylockout --clear-lockout, or waiting, ends the one, tpm2_changeauth -c o the other"
 	case errors.Is(err, tpm.ErrPolicy):
 		return tpm.ErrPolicy.Error()
 	case errors.Is(err, tpm.ErrBlob):

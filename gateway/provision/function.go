@@ -1,7 +1,6 @@
 package provision
 
 import (
-	"encoding/json"
 	"strconv"
 	"strings"
 )
@@ -87,12 +86,10 @@ func (r *resolver) text(name string, v any) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	switch v := v.(type) {
-	case string:
-		return v, nil
-	case json.Number:
-		return v.String(), nil
-	case map[string]any:
+	if s, ok := scalarText(v); ok {
+		return s, nil
+	}
+	if v, ok := v.(map[string]any); ok {
 		if p, ok := v["Ref"].(string); ok {
 			return "", wrong("%s needs the parameter %q, which has no value", name, p)
 		}

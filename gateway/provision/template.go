@@ -33,7 +33,7 @@ const (
 // Template is a parsed provisioning template. It is immutable.
 type Template struct {
 	parameters map[string]parameter
-	mappings   map[string]map[string]map[string]string
+	mappings   map[string]map[string]map[string]any // scalars, or lists of them
 	resources  map[string]resource
 	device     map[string]any // nil without DeviceConfiguration
 }
@@ -67,7 +67,7 @@ func wrong(format string, args ...any) error {
 // ParseTemplate reads a template (developer guide, "Provisioning templates").
 //
 //	{ "Parameters": { name: { "Type": "String", "Default"?: s } },
-//	  "Mappings"?: { table: { key: { name: s } } },
+//	  "Mappings"?: { table: { key: { name: s or [s…] } } },
 //	  "Resources": { logical name: { "Type", "Properties", "OverrideSettings"? } },
 //	  "DeviceConfiguration"?: { key: value } }
 //
@@ -79,7 +79,7 @@ func ParseTemplate(body string) (*Template, error) {
 	var doc struct {
 		Description         string
 		Parameters          map[string]parameter
-		Mappings            map[string]map[string]map[string]string
+		Mappings            map[string]map[string]map[string]any
 		Resources           map[string]resource
 		DeviceConfiguration map[string]any
 	}
@@ -95,6 +95,15 @@ func ParseTemplate(body string) (*Template, error) {
 	for name, p := range doc.Parameters {
 		if p.Type != "String" {
 			return nil, wrong("parameter %q: the only Type is String", name)
+		}
+	}
+	for table, keys := range doc.Mappings {
+		for _, names := range keys {
+			for name, v := range names {
+				if !plain(v) {
+					return nil, wrong("Mappings %q: %q is neither a plain value nor a list of them", table, name)
+				}
+			}
 		}
 	}
 	if len(doc.Resources) == 0 {
@@ -115,6 +124,20 @@ func ParseTemplate(body string) (*Template, error) {
 		}
 	}
 	return &Template{doc.Parameters, doc.Mappings, doc.Resources, doc.DeviceConfiguration}, nil
+}
+
+// plain says whether a value is what Mappings may hold: no parameters and no functions.
+func plain(v any) bool {
+	list, ok := v.([]any)
+	if !ok {
+		list = []any{v}
+	}
+	for _, e := range list {
+		if _, ok := scalarText(e); !ok {
+			return false
+		}
+	}
+	return true
 }
 
 // Parameters lists the declared parameters in alphabetical order.

@@ -52,12 +52,14 @@ func TestTemplateWithEveryFunction(t *testing.T) {
 
 // one is a template with one thing whose name is the expression.
 func one(expr string) string {
-	return `{"Parameters":{"P":{"Type":"String"},"D":{"Type":"String","Default":"a,b"},"L":{"Type":"String"}},"Mappings":{"M":{"k":{"n":"v"}}},
+	return `{"Parameters":{"P":{"Type":"String"},"D":{"Type":"String","Default":"a,b"},"L":{"Type":"String"}},"Mappings":{"M":{"k":{"n":"v","l":["x","y"],"i":7}}},
 	"Resources":{"t":{"Type":"AWS::IoT::Thing","Properties":{"ThingName":` + expr + `}}}}`
 }
 
 func TestFunctions(t *testing.T) {
 	for expr, want := range map[string]any{
+		`{"Fn::Select":[1,{"Fn::FindInMap":["M","k","l"]}]}`:            "y",
+		`{"Fn::Join":["-",[{"Fn::FindInMap":["M","k","i"]},true,2.5]]}`: "7-true-2.5",
 		`{"Ref":"P"}`:                        "p",
 		`{"Ref":"L"}`:                        map[string]any{"Ref": "L"},
 		`{"Ref":"Undeclared"}`:               map[string]any{"Ref": "Undeclared"},

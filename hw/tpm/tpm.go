@@ -25,6 +25,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
@@ -40,6 +41,9 @@ var (
 	// ErrPolicy says that a secret was sealed to another state of the machine
 	// (platform configuration registers).
 	ErrPolicy = errors.New("the machine is not in the state the secret was sealed to")
+	// ErrLockout says that the chip refuses to work because somebody has guessed too often,
+	// or because its owner has set a password.
+	ErrLockout = errors.New("the TPM is locked out or its owner has set a password")
 	// ErrBlob says that a blob is damaged or of another chip.
 	ErrBlob = errors.New("the wrapped key is damaged or belongs to another TPM")
 )
@@ -47,6 +51,9 @@ var (
 // TPM is an open chip. Its methods may be called concurrently.
 type TPM struct {
 	path string
+
+	patience time.Duration // how long a command may take before slow is told; 0: nobody is
+	slow     func(bool)
 
 	mu     sync.Mutex // guards what follows, and the chip
 	dev    transport.TPMCloser
@@ -109,7 +116,7 @@ func (t *TPM) open() error {
 	if err != nil {
 		dev.Close()
 		t.dev = nil
-		return fmt.Errorf("derive the root key: %w", err)
+		return fmt.Errorf("derive the root key: %w", locked(err))
 	}
 	t.root = tpm2.NamedHandle{Handle: rsp.ObjectHandle, Name: rsp.Name}
 	public := rsp.OutPublic.Bytes()
@@ -129,13 +136,44 @@ func (t *TPM) open() error {
 	return nil
 }
 
+// OnSlow has slow told true when a command takes longer than patience, and false when it
+// has come to an end. A chip takes a second for some; one that hangs would stop whoever
+// wants a signature in silence. Call it before the chip is used.
+func (t *TPM) OnSlow(patience time.Duration, slow func(bool)) { t.patience, t.slow = patience, slow }
+
+// watch begins to wait for the end of a command, which is the call of done.
+func (t *TPM) watch() (done func()) {
+	if t.slow == nil {
+		return func() {}
+	}
+	told := make(chan struct{})
+	timer := time.AfterFunc(t.patience, func() { t.slow(true); close(told) })
+	return func() {
+		if !timer.Stop() {
+			<-told // first the one, then the other
+			t.slow(false)
+		}
+	}
+}
+
+// locked puts the chip's refusals to work into a word that says so.
+func locked(err error) error {
+	for _, rc := range []tpm2.TPMRC{tpm2.TPMRCLockout, tpm2.TPMRCAuthFail, tpm2.TPMRCBadAuth} {
+		if errors.Is(err, rc) {
+			return errors.Join(ErrLockout, err)
+		}
+	}
+	return err
+}
+
 // do runs a command, once more after meeting the chip again when it was reset in
 // between: handles do not survive that.
 func (t *TPM) do(fn func() error) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	defer t.watch()()
 	if t.dev != nil {
-		err := fn()
+		err := locked(fn())
 		if err == nil || !wasReset(err) {
 			return err
 		}
@@ -144,7 +182,7 @@ func (t *TPM) do(fn func() error) error {
 	if err := t.open(); err != nil {
 		return fmt.Errorf("open TPM %s again: %w", t.path, err)
 	}
-	return fn()
+	return locked(fn())
 }
 
 // wasReset says whether a command failed because the chip, or the way to it, has

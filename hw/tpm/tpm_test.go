@@ -278,3 +278,44 @@ func TestNoChip(t *testing.T) {
 		t.Error("opened nothing")
 	}
 }
+
+// A chip that does not answer is told of while somebody waits for it, and once more when it answers.
+func TestASlowChipIsToldOf(t *testing.T) {
+	sim := tpmtest.Start(t)
+	chip, err := tpm.Open(sim.Path(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer chip.Close()
+	slow := make(chan bool, 2)
+	chip.OnSlow(50*time.Millisecond, func(is bool) { slow <- is })
+	sim.Pause()
+	made := make(chan error, 1)
+	go func() { _, err := chip.CreateKey(); made <- err }()
+	if !<-slow {
+		t.Error("it is fast before it was slow")
+	}
+	sim.Resume()
+	if err := <-made; err != nil {
+		t.Error(err)
+	}
+	if <-slow {
+		t.Error("it is slow when it has answered")
+	}
+}
+
+// A chip whose owner has set a password is no use, and says so.
+func TestAnOwnersPasswordIsALockout(t *testing.T) {
+	sim := tpmtest.Start(t)
+	dev, err := linuxudstpm.Open(sim.Path())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = tpm2.HierarchyChangeAuth{AuthHandle: tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: tpm2.PasswordAuth(nil)}, NewAuth: tpm2.TPM2BAuth{Buffer: []byte("secret")}}.Execute(dev)
+	if err := errors.Join(err, dev.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tpm.Open(sim.Path(), nil); !errors.Is(err, tpm.ErrLockout) {
+		t.Errorf("got %v, want ErrLockout", err)
+	}
+}

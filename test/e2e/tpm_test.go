@@ -118,3 +118,49 @@ func sealedStore(t *testing.T, data, word string) {
 		t.Errorf("%d files, %v", n, err)
 	}
 }
+
+// A TPM that does not answer, or is taken out, is a warning that says what to do; the broker goes on.
+func TestATPMThatIsSlowOrGone(t *testing.T) {
+	chip := tpmtest.Start(t)
+	g := harness.Start(t, harness.Options{NoDev: true, Config: "identity:\n  vault: " + chip.Path() + "\n"})
+	dir := filepath.Join(t.TempDir(), "dev")
+	enroll(t, g, "pump", dir)
+	warned := func(code string) bool {
+		for _, w := range g.Status().Warnings {
+			if w.Code == code && strings.Contains(w.Text, "TPM") {
+				return true
+			}
+		}
+		return false
+	}
+	chip.Pause()
+	type answer struct {
+		errOut string
+		code   int
+	}
+	late := make(chan answer, 1)
+	go func() {
+		_, errOut, code := g.CLI("enroll", "late", "--out", filepath.Join(dir, "late"))
+		late <- answer{errOut, code}
+	}()
+	harness.Until(t, "the TPM is said to be slow", func() bool { return warned("vault-slow") })
+	if out, err := tryOut(g, dir, "pump", "pump/hello"); err != nil {
+		t.Errorf("while the TPM does not answer: %v: %s", err, out)
+	}
+	chip.Resume()
+	if a := <-late; a.code != 0 {
+		t.Errorf("enroll: exit %d: %s", a.code, a.errOut)
+	}
+	harness.Until(t, "the warning is gone", func() bool { return !warned("vault-slow") })
+
+	chip.Stop()
+	if _, errOut, code := g.CLI("enroll", "later", "--out", filepath.Join(dir, "later")); code != 1 || errOut == "" {
+		t.Errorf("enroll without the TPM: exit %d: %s", code, errOut)
+	}
+	if out, err := tryOut(g, dir, "pump", "pump/hello"); err != nil {
+		t.Errorf("without the TPM: %v: %s", err, out)
+	}
+	chip.Run()
+	enroll(t, g, "again", filepath.Join(dir, "again"))
+	g.Stop()
+}

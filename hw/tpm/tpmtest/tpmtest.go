@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -69,6 +70,12 @@ func (s *TPM) Stop() {
 		s.cmd = nil
 	}
 }
+
+// Pause has the emulator answer nothing until Resume.
+func (s *TPM) Pause() { s.cmd.Process.Signal(syscall.SIGSTOP) }
+
+// Resume has it answer again.
+func (s *TPM) Resume() { s.cmd.Process.Signal(syscall.SIGCONT) }
 
 // Wipe gives the emulator an empty state, as when the chip was exchanged.
 func (s *TPM) Wipe() {
