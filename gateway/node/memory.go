@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"time"
 )
 
 // MemoryConfig says how much memory the garbage collector may leave unused.
@@ -53,12 +54,52 @@ func (c MemoryConfig) apply() (undo func()) {
 	f := &floor{bytes: uint64(c.HeapFloor), percent: 100}
 	f.adjust()
 	f.again()
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() { defer close(done); giveBack(c.HeapFloor, stop) }()
 	return func() {
+		close(stop)
+		<-done
 		f.stopped.Store(true)
 		debug.SetGCPercent(oldPercent)
 		if oldLimit >= 0 {
 			debug.SetMemoryLimit(oldLimit)
 		}
+	}
+}
+
+// calm are the times without a collection after which memory is given back: a first
+// time soon, then again for what was let go in the meantime, the last time for a while.
+var calm = [...]time.Duration{4 * time.Second, 12 * time.Second, 30 * time.Second}
+
+// giveBack returns memory to the system when a time of much work is over. The runtime
+// by itself collects again only when the heap has grown to twice what lived at the
+// last collection, or after two minutes, and keeps most of what it has for long. What is
+// below floor stays: that is the heap's working room.
+func giveBack(floor int64, stop <-chan struct{}) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	m := []metrics.Sample{{Name: "/gc/cycles/total:gc-cycles"}, {Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/heap/unused:bytes"}, {Name: "/memory/classes/heap/free:bytes"}}
+	var cycles uint64
+	since, step := time.Now(), 0
+	for {
+		select {
+		case <-stop:
+			return
+		case <-tick.C:
+		}
+		metrics.Read(m)
+		if n := m[0].Value.Uint64(); n != cycles {
+			cycles, since, step = n, time.Now(), 0
+			continue
+		}
+		held := m[1].Value.Uint64() + m[2].Value.Uint64() + m[3].Value.Uint64()
+		if step == len(calm) || time.Since(since) < calm[step] || held < uint64(floor) {
+			continue
+		}
+		debug.FreeOSMemory()
+		metrics.Read(m)
+		cycles = m[0].Value.Uint64()
+		step++
 	}
 }
 

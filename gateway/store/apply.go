@@ -42,6 +42,7 @@ func (s *Store) applyLoop() {
 				s.ride()
 			}
 			commits = n
+			s.shedMapped()
 		}
 		if !due || s.failed() != nil {
 			continue

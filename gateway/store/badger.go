@@ -29,6 +29,7 @@ func (s *Store) badgerOptions() badger.Options {
 		WithNumLevelZeroTables(2).
 		WithNumLevelZeroTablesStall(6).
 		WithNumCompactors(2).
+		WithBaseTableSize(1 << 20). // and so at every level: building a table takes several times its size
 		WithBlockCacheSize(8 << 20).
 		WithIndexCacheSize(4 << 20).
 		WithValueLogFileSize(s.cfg.ValueFile).
@@ -38,6 +39,7 @@ func (s *Store) badgerOptions() badger.Options {
 		WithDetectConflicts(false). // one goroutine writes
 		WithMetricsEnabled(false).
 		WithLogger(badgerLog{s.log})
+	o.TableSizeMultiplier = 1
 	if len(s.cfg.Key) > 0 {
 		o = o.WithEncryptionKey(s.cfg.Key)
 	}

@@ -104,7 +104,7 @@ func (s *Store) Scan(prefix string, fn func(key string, val []byte) bool) error 
 		opt.Prefix = stateKey(prefix)
 		opt.PrefetchSize = 16
 		it := txn.NewIterator(opt)
-		defer it.Close()
+		defer s.closeIterator(it)
 		for it.Rewind(); it.Valid() && goOn; it.Next() {
 			key := string(it.Item().Key()[len(prefixState):])
 			if goOn = upTo(key, false); !goOn {

@@ -148,7 +148,7 @@ func (r *Records) chunk(g *Segment) (recs []Rec, first uint64, err error) {
 		if errors.Is(err, badger.ErrKeyNotFound) {
 			opt := badger.IteratorOptions{Reverse: true, Prefix: chunkPrefix(g.ID)}
 			it := txn.NewIterator(opt)
-			defer it.Close()
+			defer r.s.closeIterator(it)
 			it.Seek(chunkKey(g.ID, r.pos))
 			if !it.ValidForPrefix(chunkPrefix(g.ID)) {
 				return r.behind(txn, g, nil)
@@ -182,7 +182,7 @@ func (r *Records) chunk(g *Segment) (recs []Rec, first uint64, err error) {
 // behind makes the hole that reaches from pos to the next chunk in g, or to the segment's end.
 func (r *Records) behind(txn *badger.Txn, g *Segment, why error) error {
 	it := txn.NewIterator(badger.IteratorOptions{Prefix: chunkPrefix(g.ID)})
-	defer it.Close()
+	defer r.s.closeIterator(it)
 	it.Seek(chunkKey(g.ID, r.pos+1))
 	if it.ValidForPrefix(chunkPrefix(g.ID)) {
 		next := binary.BigEndian.Uint64(it.Item().Key()[len(prefixChunk)+8:])

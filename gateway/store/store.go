@@ -77,9 +77,12 @@ type Store struct {
 	segs    []Segment
 	trail   trail
 
+	closing   sync.RWMutex  // held, for reading, while an iterator closes
+	dbDir     string        // where Badger's files are, as the kernel calls it
 	applyMu   sync.Mutex    // one writer of Badger; guards what follows
 	stale     int64         // bytes of large values of state written since value files were looked at
 	vain      bool          // giving up records has not made room on the disk
+	shed      time.Time     // when mapped files were last taken out of memory
 	lastApply atomic.Int64  // unix nanoseconds
 	kick      chan struct{} // 1: the applier has something to do; full: it knows
 	fatal     chan struct{} // closed with the first failure
@@ -160,6 +163,12 @@ func (s *Store) open() (err error) {
 	}
 	s.clearBallast()
 	aside, err := s.openBadger()
+	if err != nil {
+		return err
+	}
+	if s.dbDir, err = filepath.EvalSymlinks(s.cfg.path("db")); err == nil {
+		s.dbDir, err = filepath.Abs(s.dbDir)
+	}
 	if err != nil {
 		return err
 	}
