@@ -275,6 +275,14 @@ func (a *Authz) MayPublish(p *Principal, topic string, retain bool) bool {
 	return may
 }
 
+// MayLeave says whether the will of a client is still to be published. Policies may have
+// changed since it connected, when it was judged; but the answer of a custom authorizer is
+// gone after a restart, nobody can be asked again, and a device that fell silent together
+// with the gateway is what wills are for.
+func (a *Authz) MayLeave(p *Principal, topic string, retain bool) bool {
+	return p != nil && p.away || a.MayPublish(p, topic, retain)
+}
+
 // MaySubscribe says whether a client may subscribe to a filter. Of a shared
 // subscription the filter behind the group's name is judged.
 func (a *Authz) MaySubscribe(p *Principal, filter string) bool {

@@ -181,6 +181,11 @@ func TestAGrantIsRefreshedAndEnds(t *testing.T) {
 	}
 	if q := r.Restore("ada", "c1"); !q.May(policy.Receive, "x") || q.May(policy.Publish, "south/x") || q.May(policy.Connect, "c1") {
 		t.Error("a stored session may other things than wait")
+	} else if !r.MayLeave(q, "south/x", true) { // which was judged when it connected
+		t.Error("the will of a stored session is not published")
+	}
+	if q := r.Restore(strings.Repeat("0", 64), "c1"); r.MayLeave(q, "south/x", false) {
+		t.Error("the will of a certificate that is not there any more is published")
 	}
 }
 

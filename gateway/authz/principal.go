@@ -23,6 +23,7 @@ type Principal struct {
 	docs  func(c *policy.Context) (docs []*policy.Document, ok bool)
 	cache atomic.Pointer[compiled]
 	grant *grant // of a custom authorizer
+	away  bool   // a custom authorizer's, restored: what it may do is known only when it is back
 }
 
 type compiled struct {
@@ -156,7 +157,7 @@ func (a *Authz) Restore(name, clientID string) *Principal {
 	if a.functions != nil && principalID.MatchString(name) && !certificateID.MatchString(name) && name != Anonymous {
 		// A custom authorizer's client is away: messages go on being kept for it, and are
 		// judged by what its authorizer says when it is back.
-		return &Principal{a: a, name: name, ctx: ctx, docs: func(*policy.Context) ([]*policy.Document, bool) { return a.waiting, true }}
+		return &Principal{a: a, name: name, ctx: ctx, away: true, docs: func(*policy.Context) ([]*policy.Document, bool) { return a.waiting, true }}
 	}
 	return &Principal{a: a, name: name, ctx: ctx, docs: func(*policy.Context) ([]*policy.Document, bool) { return nil, false }}
 }

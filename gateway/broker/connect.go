@@ -52,6 +52,12 @@ type Ender interface {
 	Until() (at time.Time, event string)
 }
 
+// WillJudge is an Authorizer that has more to say of a will that is due, which was allowed at
+// CONNECT, than MayPublish: of a client, say, whose rights nobody knows since a restart.
+type WillJudge interface {
+	MayLeave(p Principal, topic string, retain bool) bool
+}
+
 // Authorizer says who may do what. Its methods are called concurrently, may take as long
 // as a policy takes to evaluate, and must not call the broker.
 type Authorizer interface {

@@ -185,6 +185,8 @@ type auth struct {
 	wrap    func(broker.Principal) broker.Principal // makes principals of another kind
 	hide    string                                  // nobody gets what begins with it; empty: nothing is hidden
 	receive func(topic string)                      // is told of every question
+	strict  bool                                    // nobody may publish any more
+	lenient bool                                    // but their wills
 }
 
 type name string
@@ -201,8 +203,11 @@ func (a *auth) Connect(r *broker.ConnectRequest) (broker.Principal, error) {
 	return name("p:" + r.Username), nil
 }
 func (*auth) Restore(n, _ string) broker.Principal { return name(n) }
-func (*auth) MayPublish(_ broker.Principal, topic string, _ bool) bool {
-	return !strings.Contains(topic, "nopub")
+func (a *auth) MayPublish(_ broker.Principal, topic string, _ bool) bool {
+	return !strings.Contains(topic, "nopub") && !a.strict
+}
+func (a *auth) MayLeave(p broker.Principal, topic string, retain bool) bool {
+	return a.lenient || a.MayPublish(p, topic, retain)
 }
 func (*auth) MaySubscribe(_ broker.Principal, f string) bool { return !strings.Contains(f, "nosub") }
 func (a *auth) MayReceive(_ broker.Principal, topic string) bool {

@@ -293,11 +293,13 @@ func (c *Conn) mayPublish(topic string, retain bool) bool {
 
 // mayPublish asks the policies, and knows which topics are the gateway's own.
 func (b *Broker) mayPublish(p Principal, topic string, retain bool) bool {
-	if topic[0] == '$' && (retain || strings.HasPrefix(topic, mqtt.Sys) || strings.HasPrefix(topic, "$share/") || strings.HasPrefix(topic, mqtt.House) ||
-		awstopic.Is(topic) && !awstopic.MayPublish(topic)) {
-		return false
-	}
-	return b.az.MayPublish(p, topic, retain)
+	return !b.closed(topic, retain) && b.az.MayPublish(p, topic, retain)
+}
+
+// closed says whether no client may publish to topic, whatever its policies say.
+func (b *Broker) closed(topic string, retain bool) bool {
+	return topic[0] == '$' && (retain || strings.HasPrefix(topic, mqtt.Sys) || strings.HasPrefix(topic, "$share/") || strings.HasPrefix(topic, mqtt.House) ||
+		awstopic.Is(topic) && !awstopic.MayPublish(topic))
 }
 
 // refuse answers a run that the client may not publish. MQTT 3.1.1 and QoS 0 have no

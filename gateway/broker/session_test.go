@@ -2,6 +2,7 @@ package broker_test
 
 import (
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -74,4 +75,43 @@ func TestNobodysCursorsGo(t *testing.T) {
 	if n != 3 {
 		t.Errorf("%d cursors are left, want 3: %v", n, h.jr.Cursors())
 	}
+}
+
+// TestAWillIsJudgedByWhoeverKnows: who answers for a client whose rights are not known since
+// the restart may let its will pass, and may not.
+func TestAWillIsJudgedByWhoeverKnows(t *testing.T) {
+	h := open(t)
+	see := h.dial(rawmqtt.Options{ClientID: "see"})
+	see.sub(1, "w/#")
+	connect := func(id string) []byte {
+		body := []byte{0, 4, 'M', 'Q', 'T', 'T', 4, 4 | 1<<3 | 2, 0, 60, 0, 1, id[0], 0, 3, 'w', '/', id[0], 0, 1, id[0]}
+		return append([]byte{0x10, byte(len(body))}, body...)
+	}
+	for _, id := range []string{"a", "b"} {
+		nc := h.raw()
+		if _, err := nc.Write(connect(id)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(nc, make([]byte, 4)); err != nil {
+			t.Fatal(err)
+		}
+		h.auth.strict = true
+		h.auth.lenient = id == "a"
+		h.restart() // it was connected then
+		see = h.dial(rawmqtt.Options{ClientID: "see"})
+		if id == "a" {
+			see.get("w/a", "a", 1, 0)
+		}
+		for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) { // until it has been judged
+			if v, err := h.db.Get(store.KeySession + "w/" + id); err != nil || v == nil {
+				break
+			}
+			if time.Now().After(end) {
+				t.Fatal("the will is still on the disk")
+			}
+		}
+		h.auth.strict = false
+	}
+	h.dial(rawmqtt.Options{ClientID: "p", Clean: true}).pub("w/end", "", 1, 0)
+	see.get("w/end", "", 1, 0)
 }

@@ -127,7 +127,11 @@ func (b *Broker) publishWill(id string, w *session.Will) {
 	if p == nil {
 		p = b.az.Restore(m.Principal, id)
 	}
-	if !b.mayPublish(p, m.Topic, m.Retain) { // the policy may have changed since CONNECT
+	may := b.az.MayPublish
+	if x, ok := b.az.(WillJudge); ok {
+		may = x.MayLeave
+	}
+	if b.closed(m.Topic, m.Retain) || !may(p, m.Topic, m.Retain) { // the policy may have changed since CONNECT
 		b.stats.refused.Add(1)
 		b.unwrite(id)
 		return

@@ -109,6 +109,11 @@ func (g gate) MayPublish(p broker.Principal, topic string, retain bool) bool {
 	return g.Authz.MayPublish(principal(p), topic, retain)
 }
 
+// MayLeave asks the policies of p about its will.
+func (g gate) MayLeave(p broker.Principal, topic string, retain bool) bool {
+	return g.Authz.MayLeave(principal(p), topic, retain)
+}
+
 // MaySubscribe asks the policies of p.
 func (g gate) MaySubscribe(p broker.Principal, filter string) bool {
 	return g.Authz.MaySubscribe(principal(p), filter)
