@@ -155,7 +155,7 @@ func Build(cfg Config, d Deps) (_ *Node, err error) {
 	}
 	road := ingest.New(n.store, n.journal, n.broker, n.rules, topics, d.Clock, d.Log)
 	n.broker.OnPublish(road)
-	shadowTopics.Wanted = road.Wants
+	shadowTopics.Wanted, shadowTopics.InFlight = road.Wants, cfg.Limits.Shadow.InFlight
 
 	if err := n.wire(); err != nil {
 		return nil, err

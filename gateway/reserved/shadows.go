@@ -3,6 +3,7 @@ package reserved
 import (
 	"log/slog"
 	"strconv"
+	"sync"
 
 	"tidegate/gateway/clock"
 	"tidegate/gateway/fault"
@@ -24,11 +25,16 @@ type Shadows struct {
 	// Wanted, when set, says whether a message on topic would reach anybody; one that
 	// would not is not made. Set it before the first request.
 	Wanted func(topic string) bool
+
+	// InFlight bounds the unanswered requests of a client over MQTT; more are refused with 429. 0: any number.
+	InFlight int
+	mu       sync.Mutex
+	flying   map[string]int // unanswered requests by client
 }
 
 // NewShadows makes the binding.
 func NewShadows(room *shadow.Room, clk clock.Clock, log *slog.Logger) *Shadows {
-	return &Shadows{room: room, clk: clk, log: log}
+	return &Shadows{room: room, clk: clk, log: log, flying: map[string]int{}}
 }
 
 // Update is shadow.Room.Update and hands the messages that tell of the change to emit:
@@ -96,7 +102,11 @@ func (s *Shadows) Handle(u *store.Unit, t awstopic.Topic, m *mqtt.Message, emit 
 	var token string
 	var err error
 	who := shadow.Who{By: m.Principal, From: m.From}
-	switch t.Op {
+	op := t.Op
+	if !s.takeOff(u, m.From) {
+		op, err = "", errTooMany
+	}
+	switch op {
 	case awstopic.Update:
 		var c shadow.Change
 		c, err = s.update(u, id, who, m.Payload, 0, emit)
@@ -122,6 +132,29 @@ func (s *Shadows) Handle(u *store.Unit, t awstopic.Topic, m *mqtt.Message, emit 
 		emit(inNameOf(who, message(t.String(), s.refusal(err, token))))
 	}
 	return nil
+}
+
+var errTooMany = fault.New(fault.Throttled, "Too many requests are in flight")
+
+// takeOff counts a request of a client until its unit is on the disk or dropped, and says whether it may be served.
+func (s *Shadows) takeOff(u *store.Unit, client string) bool {
+	if s.InFlight <= 0 {
+		return true
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.flying[client] >= s.InFlight {
+		return false
+	}
+	s.flying[client]++
+	u.Then(func(uint64, error) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.flying[client]--; s.flying[client] == 0 {
+			delete(s.flying, client)
+		}
+	})
+	return true
 }
 
 // inNameOf notes on a message who caused it.

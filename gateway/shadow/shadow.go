@@ -37,6 +37,9 @@ type Limits struct {
 	Depth    int // levels of nesting below desired and reported, these being the first
 	Token    int // bytes of a client token
 	Page     int // most names List gives at once
+	// InFlight is how many requests of one client may be unanswered; 0: any number. AWS IoT Core has 10, which a
+	// client cannot rely on, and which a gateway of many things would meet first.
+	InFlight int
 }
 
 // DefaultLimits gives the limits of AWS IoT Core.
