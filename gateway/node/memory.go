@@ -52,6 +52,8 @@ func (c MemoryConfig) apply() (undo func()) {
 		oldLimit = debug.SetMemoryLimit(limit)
 	}
 	f := &floor{bytes: uint64(c.HeapFloor), percent: 100}
+	f.quiet = time.AfterFunc(quietAfter, f.giveBack)
+	f.quiet.Reset(quietAfter) // giveBack reads f.quiet
 	f.adjust()
 	f.again()
 	stop, done := make(chan struct{}), make(chan struct{})
@@ -60,6 +62,7 @@ func (c MemoryConfig) apply() (undo func()) {
 		close(stop)
 		<-done
 		f.stopped.Store(true)
+		f.quiet.Stop()
 		debug.SetGCPercent(oldPercent)
 		if oldLimit >= 0 {
 			debug.SetMemoryLimit(oldLimit)
@@ -110,6 +113,32 @@ type floor struct {
 	bytes   uint64
 	percent int
 	stopped atomic.Bool
+
+	quiet     *time.Timer   // calls giveBack
+	allocated atomic.Uint64 // bytes since the start, when that was last looked at
+}
+
+// After a burst, such as a thousand TLS handshakes, up to half of the heap is garbage that nobody
+// collects while the process idles. Who allocates less than quietRate bytes within quietAfter idles.
+const (
+	quietAfter = 2 * time.Second
+	quietRate  = 1 << 20
+	worthwhile = 2 << 20 // garbage, in bytes, that is worth a collection
+)
+
+// giveBack collects the garbage of a heap that has become quiet and returns it to the system. It comes again and again,
+// since below the floor nothing else may happen for minutes.
+func (f *floor) giveBack() {
+	if f.stopped.Load() {
+		return
+	}
+	s := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}, {Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/heap/free:bytes"}, {Name: "/gc/heap/live:bytes"}}
+	metrics.Read(s)
+	all, objects, free, live := s[0].Value.Uint64(), s[1].Value.Uint64(), s[2].Value.Uint64(), s[3].Value.Uint64()
+	if all-f.allocated.Swap(all) <= quietRate && objects+free > live+live/8+worthwhile {
+		debug.FreeOSMemory()
+	}
+	f.quiet.Reset(quietAfter)
 }
 
 // again has adjust called after the next collection: that is when the cleanup of an

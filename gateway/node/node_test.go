@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"tidegate/gateway/clock"
 	"tidegate/gateway/logs"
@@ -104,6 +105,39 @@ func TestReloadSaysWhatNeedsARestart(t *testing.T) {
 	cancel()
 	if err := n.Run(ctx); err != nil {
 		t.Error(err)
+	}
+}
+
+// Below the floor nothing forces a collection: without one of our own a burst's garbage would stay for two minutes.
+func TestTheGarbageOfABurstIsGivenBack(t *testing.T) {
+	n, _, err := build(t, config(t, "memory: {heap_floor: 256MiB}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := n.Run(ctx); err != nil {
+			t.Error(err)
+		}
+	}()
+	runtime.GC()
+	var at, now runtime.MemStats
+	runtime.ReadMemStats(&at)
+	var keep []byte
+	for range 2000 { // 62 MiB
+		keep = make([]byte, 32<<10)
+	}
+	runtime.KeepAlive(keep)
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+		runtime.ReadMemStats(&now)
+		held := int64(now.HeapInuse+now.HeapIdle-now.HeapReleased) - int64(at.HeapInuse+at.HeapIdle-at.HeapReleased)
+		if held < 16<<20 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d MiB more than before are still held", held>>20)
+		}
 	}
 }
 
