@@ -133,7 +133,7 @@ func idleSecure(b *Bench) Figures {
 	} else {
 		c.Close()
 	}
-	time.Sleep(time.Second)
+	time.Sleep(quiet)
 	before := br.memory("VmRSS")
 	for i := range conns {
 		c, err := dialSecure(br.secure(), cfg, fmt.Sprintf("idle%d", i))
@@ -142,7 +142,7 @@ func idleSecure(b *Bench) Figures {
 		}
 		defer c.Conn.Close()
 	}
-	time.Sleep(2 * time.Second)
+	time.Sleep(quiet)
 	return Figures{"value": float64(br.memory("VmRSS")-before) / conns / 1024}
 }
 
