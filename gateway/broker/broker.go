@@ -186,13 +186,13 @@ func (b *Broker) Serve(t *Transport, via Via) {
 	b.stats.sockets.Add(1)
 	c.keep.Store(int64(b.cfg.ConnectTimeout))
 	c.last.Store(b.clk.Now().Unix())
+	c.in.connecting = true
+	t.own() // before others know of the connection and may end it
 	if !b.admit(c) {
 		b.stats.turnedAway.Add(1)
 		t.Close()
 		return
 	}
-	c.in.connecting = true
-	t.own()
 	go c.loop()
 }
 

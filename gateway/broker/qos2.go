@@ -328,9 +328,10 @@ func (s *client) flush2() bool {
 	s.write2 = nil
 	s.settle()
 	s.tidy2 = false
+	cursor := s.cursor
 	low := uint64(0) // what is done with for good as soon as this unit is on the disk
-	if s.cursor != nil {
-		low = s.cursor.Pos()
+	if cursor != nil {
+		low = cursor.Pos()
 	}
 	var groups []*group
 	states := make([]session.Out, len(batch))
@@ -379,7 +380,7 @@ func (s *client) flush2() bool {
 			session.DelOut(u, s.id, seq)
 		}
 		if len(past) > 0 {
-			s.cursor.Save(u)
+			cursor.Save(u)
 		}
 		return nil
 	})
