@@ -167,7 +167,7 @@ func TestEveryRefusalOfAShadowRequest(t *testing.T) {
 	if status, kind, _ := rest("POST", "/things/x/shadow", strings.Repeat(" ", 129<<10)); status != 413 || kind != names[413] {
 		t.Errorf("a huge body: %d %s", status, kind)
 	}
-	for _, size := range []string{"-1", "101", "x"} {
+	for _, size := range []string{"0", "-1", "101", "x"} {
 		if status, kind, _ := rest("GET", "/api/things/shadow/ListNamedShadowsForThing/x?pageSize="+size, ""); status != 400 || kind != names[400] {
 			t.Errorf("a page of %s: %d %s", size, status, kind)
 		}

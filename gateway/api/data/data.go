@@ -18,6 +18,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"math"
 	"net/http"
 	"strconv"
 	"strings"
@@ -219,12 +220,18 @@ func (d *Data) ops() []restjson.Op {
 		restjson.Handle("ListNamedShadowsForThing", "GET", "/api/things/shadow/ListNamedShadowsForThing/{thingName}", func(c *restjson.Call, in *struct {
 			Thing string `at:"path,thingName"`
 			Token string `at:"query,nextToken"`
-			Size  int    `at:"query,pageSize"`
+			Size  *int64 `at:"query,pageSize"`
 		}) (any, error) {
 			if err := may(c, policy.ListNamedShadowsForThing, in.Thing); err != nil {
 				return nil, err
 			}
-			names, next, err := d.Room.List(d.Store, in.Thing, in.Size, in.Token)
+			size := 0 // the room's own
+			if in.Size != nil {
+				if size = int(min(*in.Size, math.MaxInt32)); size == 0 {
+					size = -1 // is refused like any other that is too small
+				}
+			}
+			names, next, err := d.Room.List(d.Store, in.Thing, size, in.Token)
 			if err != nil {
 				return nil, err
 			}
