@@ -174,6 +174,9 @@ func (j *Journal) enterDamages() error {
 	u := j.db.NewUnit()
 	u.Vital = true
 	for _, d := range ds {
+		if d.Whole {
+			continue
+		}
 		l := Loss{Name: "journal", Why: d.What}
 		if d.From > 0 && d.To >= d.From {
 			l.From, l.To = d.From, d.To

@@ -4,8 +4,10 @@ package store_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -510,6 +512,60 @@ func TestEmptyDatabaseFilesAreRemoved(t *testing.T) {
 	}
 }
 
+// rewrite changes the payload of the entry in one page of log.00 so that its checksum is right and it is nonsense.
+func rewrite(t *testing.T, dir string, page int64) {
+	t.Helper()
+	f, err := os.OpenFile(dir+"/log/log.00", os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var head [4096]byte
+	b := make([]byte, 4096)
+	if _, err := f.ReadAt(head[:], 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.ReadAt(b, page*4096); err != nil {
+		t.Fatal(err)
+	}
+	n := binary.LittleEndian.Uint32(b)
+	payload := b[16 : 16+n]
+	for i := range payload {
+		payload[i] = 0xff
+	}
+	table := crc32.MakeTable(crc32.Castagnoli)
+	sum := append([]byte{}, head[8:16]...) // the file's number, the entry's, its length
+	sum = append(append(sum, b[8:16]...), b[:4]...)
+	binary.LittleEndian.PutUint32(b[4:], crc32.Update(crc32.Checksum(sum, table), table, payload))
+	if _, err := f.WriteAt(b, page*4096); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestOneDamagedEntryIsToldOnceWithWhatItHeld(t *testing.T) {
+	for name, last := range map[string]bool{"in the middle": false, "at the end": true} {
+		t.Run(name, func(t *testing.T) {
+			cfg := small(t.TempDir())
+			s := start(t, cfg)
+			appendRecs(t, s, 3, "before")
+			appendRecs(t, s, 4, "nonsense")
+			if !last {
+				appendRecs(t, s, 2, "behind")
+			}
+			cfg = crash(t, cfg)
+			rewrite(t, cfg.Dir, 2)
+			s = start(t, cfg)
+			ds := s.Damages()
+			if len(ds) != 1 || !strings.Contains(ds[0].What, "cannot be decoded") {
+				t.Fatalf("damages %+v", ds)
+			}
+			if from, to := ds[0].From, ds[0].To; !last && (from != 4 || to != 7) || last && (from != 0 || to != 0) {
+				t.Errorf("records %d to %d", from, to)
+			}
+		})
+	}
+}
+
 func TestADamagedDatabaseIsSetAsideAndTheLogKept(t *testing.T) {
 	for _, tc := range []struct {
 		name string
@@ -541,8 +597,8 @@ func TestADamagedDatabaseIsSetAsideAndTheLogKept(t *testing.T) {
 			if _, err := os.Stat(cfg.Dir + "/db.damaged-1"); err != nil {
 				t.Fatalf("not set aside: %v", err)
 			}
-			if len(s.Damages()) == 0 {
-				t.Error("nothing told")
+			if ds := s.Damages(); len(ds) != 1 || !ds[0].Whole || ds[0].From != 0 || ds[0].To != 0 {
+				t.Errorf("told of a loss where there is none: %+v", ds)
 			}
 			recs, _ := readAll(t, s, 1) // the log's files still had them
 			if len(recs) != 6 || get(t, s, "a") != "1" || s.Next() != 7 {

@@ -28,6 +28,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -51,9 +52,10 @@ type Store struct {
 	epoch uint64
 	bare  bool // the log is behind what was applied
 
-	keeper  Keeper
-	onBatch []func()
-	damages []Damage
+	keeper   Keeper
+	onBatch  []func()
+	damages  []Damage
+	earliest earliest
 
 	locks [lockStripes]sync.Mutex
 	units sync.Pool
@@ -128,6 +130,7 @@ type Segment struct {
 type Damage struct {
 	From, To uint64 // record numbers that may be lost; 0, 0 when none is known to be
 	What     string // for an operator
+	Whole    bool   // nothing is lost: something is broken, but all of it was to be had elsewhere
 }
 
 // Open opens the store in cfg.Dir, recovers what a crash left, and replays the log. Nothing is committed
@@ -188,8 +191,7 @@ func (s *Store) open() (err error) {
 		return err
 	}
 	if aside != "" {
-		s.damage(Damage{From: 1, To: s.firstInRing() - 1,
-			What: "the database could not be opened; it was set aside as " + aside + " and the store starts again from the commit log"})
+		s.damage(setAside(aside, s.earliest))
 	}
 	return nil
 }
@@ -197,6 +199,8 @@ func (s *Store) open() (err error) {
 // replay brings what was committed but not applied back into memory.
 func (s *Store) replay(emptied, restored bool) error {
 	lost := map[uint64]Damage{} // by the entry behind the hole
+	undecoded := ""             // what was wrong with entries since the last good one
+	whole := true               // nothing is missing before the first entry
 	fresh := s.applied == 0 && !emptied
 	rep, err := s.wal.Replay(s.applied, func(index uint64, payload []byte) error {
 		var e *entry
@@ -209,15 +213,20 @@ func (s *Store) replay(emptied, restored bool) error {
 			e, err = decode(index, append([]byte(nil), payload...))
 		}
 		if err != nil {
-			s.damage(Damage{What: fmt.Sprintf("entry %d of the commit log cannot be decoded: %v", index, err)})
+			undecoded = fmt.Sprintf("entry %d of the commit log cannot be decoded: %v", index, err)
 			return nil
 		}
-		s.stats.replayed.Add(1)
-		if index != s.index || e.first != s.next {
-			if e.first > s.next {
-				lost[index-1] = Damage{From: s.next, To: e.first - 1}
-			}
+		if s.stats.replayed.Add(1) == 1 {
+			whole = index == 1
+			s.earliest = earliest{entry: index, record: e.first}
 		}
+		switch {
+		case e.first > s.next:
+			lost[index-1] = Damage{From: s.next, To: e.first - 1, What: undecoded}
+		case undecoded != "":
+			s.damage(Damage{What: undecoded})
+		}
+		undecoded = ""
 		s.index, s.next = index+1, e.next
 		s.queue.ticket++
 		e.ticket = s.queue.ticket
@@ -234,14 +243,26 @@ func (s *Store) replay(emptied, restored bool) error {
 	if err != nil {
 		return fmt.Errorf("replay: %w", err)
 	}
+	holes := slices.ContainsFunc(rep.Damage, func(d commitlog.Damage) bool { return d.To > 0 })
 	for _, d := range rep.Damage {
+		if d.Pages && holes { // one damage, told once
+			continue
+		}
 		hole := lost[d.To]
-		s.damage(Damage{From: hole.From, To: hole.To, What: d.What})
 		delete(lost, d.To)
+		if emptied && d.From == 1 && !whole {
+			continue // what the log does not hold any more is told together with the database that had it
+		}
+		s.damage(Damage{From: hole.From, To: hole.To, What: d.What})
 	}
 	for _, d := range lost {
-		d.What = "records are missing from the commit log"
+		if d.What == "" {
+			d.What = "records are missing from the commit log"
+		}
 		s.damage(d)
+	}
+	if undecoded != "" {
+		s.damage(Damage{What: undecoded})
 	}
 	switch {
 	case rep.Last < s.applied && !restored:
@@ -264,6 +285,27 @@ func (s *Store) firstInRing() uint64 {
 		return s.ring[0].first
 	}
 	return s.next
+}
+
+// earliest is the first entry that a replay found, and the first record from there on; zero: none.
+type earliest struct{ entry, record uint64 }
+
+// setAside tells of a database that was set aside, and what the log could not give back of it.
+func setAside(name string, e earliest) Damage {
+	d := Damage{What: "the database could not be opened; it was set aside as " + name}
+	switch {
+	case e.entry == 1:
+		d.Whole = true
+		d.What += ", and all that it held was in the commit log as well"
+	case e.entry == 0:
+		d.What += ", and the commit log held nothing of it"
+	default:
+		d.What += fmt.Sprintf(" and the store starts again from entry %d of the commit log", e.entry)
+		if e.record > 1 {
+			d.From, d.To = 1, e.record-1
+		}
+	}
+	return d
 }
 
 func (s *Store) damage(d Damage) {

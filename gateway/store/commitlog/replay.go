@@ -10,6 +10,7 @@ import (
 type Damage struct {
 	From, To uint64 // entries that are missing; 0, 0 when none is known to be
 	What     string // for an operator
+	Pages    bool   // pages that cannot be read: the entries that are missing for it are told of as well
 }
 
 // Report is what Replay found.
@@ -82,7 +83,7 @@ func (l *Log) Replay(from uint64, fn func(index uint64, payload []byte) error) (
 // scan gives every valid frame of s. Behind a hole it goes on looking page by page.
 func (l *Log) scan(s *segment, b []byte, rep *Report, fn func(index uint64, payload []byte) error) error {
 	if lost := readSome(s.f, b, 0); lost > 0 {
-		rep.Damage = append(rep.Damage, Damage{What: fmt.Sprintf("%d pages of log file %s cannot be read", lost, s.name)})
+		rep.Damage = append(rep.Damage, Damage{What: fmt.Sprintf("%d pages of log file %s cannot be read", lost, s.name), Pages: true})
 	}
 	for at := int64(PageSize); at < int64(len(b)); {
 		index, payload, ok := parseFrame(b[at:], s.number)
