@@ -74,6 +74,11 @@ func (s *Store) Get(key string) ([]byte, error) {
 // Scan calls fn for every key with prefix, in order, as last submitted, until fn returns false. The value must not be
 // changed. What is submitted meanwhile may or may not be seen.
 func (s *Store) Scan(prefix string, fn func(key string, val []byte) bool) error {
+	return s.ScanAfter(prefix, "", fn)
+}
+
+// ScanAfter is Scan for the keys behind after, which need not be there; what stands before them is not read.
+func (s *Store) ScanAfter(prefix, after string, fn func(key string, val []byte) bool) error {
 	type kv struct {
 		key string
 		val []byte
@@ -81,7 +86,7 @@ func (s *Store) Scan(prefix string, fn func(key string, val []byte) bool) error 
 	var over []kv
 	s.overlay.mu.RLock()
 	for k, v := range s.overlay.m {
-		if strings.HasPrefix(k, prefix) {
+		if strings.HasPrefix(k, prefix) && k > after {
 			over = append(over, kv{k, v.val})
 		}
 	}
@@ -105,7 +110,11 @@ func (s *Store) Scan(prefix string, fn func(key string, val []byte) bool) error 
 		opt.PrefetchSize = 16
 		it := txn.NewIterator(opt)
 		defer s.closeIterator(it)
-		for it.Rewind(); it.Valid() && goOn; it.Next() {
+		start := opt.Prefix
+		if after > prefix {
+			start = append(stateKey(after), 0)
+		}
+		for it.Seek(start); it.Valid() && goOn; it.Next() {
 			key := string(it.Item().Key()[len(prefixState):])
 			if goOn = upTo(key, false); !goOn {
 				break

@@ -189,6 +189,22 @@ func TestAReadSeesWhatWasSubmittedBefore(t *testing.T) {
 	}
 }
 
+func TestScanAfterBeginsBehindAKey(t *testing.T) {
+	s := start(t, small(t.TempDir()))
+	put(t, s, "o", "x", "p/a", "1", "p/c", "3", "p/e", "5", "q", "x")
+	if err := s.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	put(t, s, "p/b", "2", "p/d", "4", "p/e", "6")
+	for after, want := range map[string]string{"": "p/a=1 p/b=2 p/c=3 p/d=4 p/e=6", "o": "p/a=1 p/b=2 p/c=3 p/d=4 p/e=6", "p/": "p/a=1 p/b=2 p/c=3 p/d=4 p/e=6", "p/a": "p/b=2 p/c=3 p/d=4 p/e=6",
+		"p/b": "p/c=3 p/d=4 p/e=6", "p/bb": "p/c=3 p/d=4 p/e=6", "p/d": "p/e=6", "p/e": "", "p/z": "", "q": ""} {
+		var got []string
+		if err := s.ScanAfter("p/", after, func(k string, v []byte) bool { got = append(got, k+"="+string(v)); return true }); err != nil || strings.Join(got, " ") != want {
+			t.Errorf("after %q: %q, %v, want %q", after, got, err, want)
+		}
+	}
+}
+
 func TestScanMergesSubmittedAndApplied(t *testing.T) {
 	s := start(t, small(t.TempDir()))
 	put(t, s, "p/a", "1", "p/c", "1", "p/e", "1", "q/x", "1")

@@ -72,8 +72,8 @@ func (d *Data) listRetained(c *restjson.Call, in *struct {
 		n = maxRetained
 	}
 	list, more := []summary{}, false
-	err = session.EachRetained(d.Store, func(m mqtt.Message) bool {
-		if m.Topic <= string(after) || over(&m, d.Clock.Now()) {
+	err = session.EachRetainedAfter(d.Store, string(after), func(m mqtt.Message) bool {
+		if over(&m, d.Clock.Now()) {
 			return true
 		}
 		if len(list) == n {

@@ -43,8 +43,13 @@ func Retained(db *store.Store, topic string) (m mqtt.Message, ok bool, err error
 // EachRetained gives every retained message in the order of topics until fn returns
 // false. What does not read is passed over, and the error tells the first of it.
 func EachRetained(db *store.Store, fn func(mqtt.Message) bool) error {
+	return EachRetainedAfter(db, "", fn)
+}
+
+// EachRetainedAfter is EachRetained for the topics behind topic; those before are not read.
+func EachRetainedAfter(db *store.Store, topic string, fn func(mqtt.Message) bool) error {
 	var bad error
-	err := db.Scan(store.KeyRetained, func(key string, v []byte) bool {
+	err := db.ScanAfter(store.KeyRetained, store.KeyRetained+topic, func(key string, v []byte) bool {
 		m, err := parseMessage(v)
 		if err != nil || m.Topic != strings.TrimPrefix(key, store.KeyRetained) {
 			if bad == nil {
