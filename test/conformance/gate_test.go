@@ -3,12 +3,14 @@ package conformance_test
 import (
 	"fmt"
 	"net"
+	"net/http/httptest"
 	"runtime"
 	"strings"
 	"testing"
 	"time"
 
 	"tidegate/gateway/broker"
+	"tidegate/gateway/metrics"
 )
 
 // drip sends one byte a second, as long as the connection takes any, and lets the seconds go by.
@@ -145,12 +147,25 @@ func TestConnectRate(t *testing.T) { // spec/mqtt.md §2: 1 a second of one clie
 func TestHalfSentPacketsHaveABoundInAll(t *testing.T) {
 	w := openStill(t, func(c *broker.Config) { c.InputBuffer = 8 * 64 << 10 })
 	big := publish(true, "a", strings.Repeat("x", 50_000), 1, 1, 0)
+	gauges := metrics.New()
+	w.br.Metrics(gauges)
 	var all []*peer
 	for range 3 {
 		for range 8 {
 			p := w.client(true)
 			p.write(big[:20_000])
 			all = append(all, p)
+		}
+		want := fmt.Sprintf("tidegate_broker_input_bytes %v\n", float64(len(all)*64<<10))
+		for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) { // before time goes on, all has been read
+			page := httptest.NewRecorder()
+			gauges.Handler().ServeHTTP(page, httptest.NewRequest("GET", "/metrics", nil))
+			if strings.Contains(page.Body.String(), want) {
+				break
+			}
+			if time.Now().After(end) {
+				t.Fatalf("not %q", want)
+			}
 		}
 		w.pass(2 * time.Second)
 	}
