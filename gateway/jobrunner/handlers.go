@@ -51,9 +51,15 @@ func (h Reboot) Resume(_ context.Context, t *Task) error {
 	return nil
 }
 
+// BootFile is where the kernel has its name for this boot (random(4)).
+const BootFile = "/proc/sys/kernel/random/boot_id"
+
 // BootID reads the kernel's name for this boot.
-func BootID() (string, error) {
-	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+func BootID() (string, error) { return ReadBootID(BootFile) }
+
+// ReadBootID reads the name of this boot from a file.
+func ReadBootID(file string) (string, error) {
+	b, err := os.ReadFile(file)
 	return clean(string(b)), err
 }
 

@@ -32,6 +32,9 @@ type JobsConfig struct {
 	Thing    string                   `yaml:"thing"`    // whose jobs the gateway carries out; empty: nobody's
 	Commands map[string]CommandConfig `yaml:"commands"` // what the operation run may run, by name
 	Reboot   []string                 `yaml:"reboot"`   // program and arguments that restart the machine
+	// BootFile holds a name that differs from boot to boot. In a container the kernel's is
+	// the host's, and one that is made at each start of the container does.
+	BootFile string `yaml:"boot_file"`
 	// Signers are the public keys of minisign whose signed jobs are taken: the line that
 	// begins with RW, or file:PATH.
 	Signers     []string `yaml:"signers"`
@@ -47,7 +50,7 @@ type CommandConfig struct {
 
 // DefaultJobsConfig lets jobs restart the machine and run nothing.
 func DefaultJobsConfig() JobsConfig {
-	return JobsConfig{Thing: "gateway", Reboot: []string{"systemctl", "reboot"}, BundleBytes: 1 << 30}
+	return JobsConfig{Thing: "gateway", Reboot: []string{"systemctl", "reboot"}, BootFile: jobrunner.BootFile, BundleBytes: 1 << 30}
 }
 
 // Validate says what is impossible in c.
@@ -222,7 +225,7 @@ func (n *Node) jobHandlers(road *ingest.Road) map[string]jobrunner.Handler {
 		commands[name] = jobrunner.Command(x)
 	}
 	return map[string]jobrunner.Handler{
-		"reboot": jobrunner.Reboot{BootID: jobrunner.BootID, Reboot: func() error {
+		"reboot": jobrunner.Reboot{BootID: func() (string, error) { return jobrunner.ReadBootID(c.BootFile) }, Reboot: func() error {
 			out, err := exec.Command(c.Reboot[0], c.Reboot[1:]...).CombinedOutput()
 			if err != nil {
 				err = fmt.Errorf("%w: %s", err, bytes.TrimSpace(out))
