@@ -28,7 +28,7 @@ func (s *Store) shedMapped() {
 		return
 	}
 	defer s.applyMu.Unlock()
-	if time.Since(s.shed) < mappedEvery {
+	if time.Since(s.shed) < mappedEvery || s.failed() != nil || s.db.IsClosed() {
 		return
 	}
 	s.shed = time.Now()
