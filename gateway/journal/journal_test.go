@@ -91,6 +91,9 @@ func (h *house) publish(n, size int) uint64 {
 	if err := h.db.Drain(); err != nil {
 		h.t.Fatal(err)
 	}
+	for h.db.Acked() < h.j.Next() { // is stored when the Dones of a batch have run, that of Drain among them
+		time.Sleep(100 * time.Microsecond)
+	}
 	return first
 }
 
