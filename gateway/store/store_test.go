@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -24,12 +25,32 @@ func small(dir string) store.Config {
 
 func open(t *testing.T, cfg store.Config) *store.Store {
 	t.Helper()
+	released(t, cfg.Dir)
 	s, err := store.Open(cfg, clock.System())
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { s.Close() })
+	t.Cleanup(func() {
+		s.Close()
+		released(t, cfg.Dir)
+	})
 	return s
+}
+
+// released waits until nobody holds the data folder: Close leaves the database of a store that has failed alone when that
+// takes long, since its process ends then, but this one goes on.
+func released(t *testing.T, dir string) {
+	t.Helper()
+	f, err := os.Open(filepath.Join(dir, "lock"))
+	if err != nil {
+		return // there was none
+	}
+	defer f.Close()
+	for deadline := time.Now().Add(30 * time.Second); syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s is still locked", dir)
+		}
+	}
 }
 
 func start(t *testing.T, cfg store.Config) *store.Store {
