@@ -52,17 +52,14 @@ func (c MemoryConfig) apply() (undo func()) {
 		oldLimit = debug.SetMemoryLimit(limit)
 	}
 	f := &floor{bytes: uint64(c.HeapFloor), percent: 100}
-	f.quiet = time.AfterFunc(quietAfter, f.giveBack)
-	f.quiet.Reset(quietAfter) // giveBack reads f.quiet
 	f.adjust()
 	f.again()
 	stop, done := make(chan struct{}), make(chan struct{})
-	go func() { defer close(done); giveBack(c.HeapFloor, stop) }()
+	go func() { defer close(done); giveBack(stop) }()
 	return func() {
 		close(stop)
 		<-done
 		f.stopped.Store(true)
-		f.quiet.Stop()
 		debug.SetGCPercent(oldPercent)
 		if oldLimit >= 0 {
 			debug.SetMemoryLimit(oldLimit)
@@ -70,20 +67,22 @@ func (c MemoryConfig) apply() (undo func()) {
 	}
 }
 
-// calm are the times without a collection after which memory is given back: a first
-// time soon, then again for what was let go in the meantime, the last time for a while.
-var calm = [...]time.Duration{4 * time.Second, 12 * time.Second, 30 * time.Second}
+// After a burst, such as a thousand TLS handshakes, up to half of the heap is garbage that nobody
+// collects while the process idles: below the floor nothing else may happen for minutes. Who
+// allocates less than quietRate bytes within quietAfter idles.
+const (
+	quietAfter = 2 * time.Second
+	quietRate  = 1 << 20
+	worthwhile = 2 << 20 // garbage, in bytes, that is worth collecting
+)
 
-// giveBack returns memory to the system when a time of much work is over. The runtime
-// by itself collects again only when the heap has grown to twice what lived at the
-// last collection, or after two minutes, and keeps most of what it has for long. What is
-// below floor stays: that is the heap's working room.
-func giveBack(floor int64, stop <-chan struct{}) {
-	tick := time.NewTicker(time.Second)
+// giveBack collects the garbage of a heap that has become quiet, again and again, and returns it to
+// the system.
+func giveBack(stop <-chan struct{}) {
+	tick := time.NewTicker(quietAfter)
 	defer tick.Stop()
-	m := []metrics.Sample{{Name: "/gc/cycles/total:gc-cycles"}, {Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/heap/unused:bytes"}, {Name: "/memory/classes/heap/free:bytes"}}
-	var cycles uint64
-	since, step := time.Now(), 0
+	m := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}, {Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/heap/free:bytes"}, {Name: "/gc/heap/live:bytes"}}
+	var before uint64
 	for {
 		select {
 		case <-stop:
@@ -91,18 +90,12 @@ func giveBack(floor int64, stop <-chan struct{}) {
 		case <-tick.C:
 		}
 		metrics.Read(m)
-		if n := m[0].Value.Uint64(); n != cycles {
-			cycles, since, step = n, time.Now(), 0
-			continue
+		allocated, objects, free, live := m[0].Value.Uint64(), m[1].Value.Uint64(), m[2].Value.Uint64(), m[3].Value.Uint64()
+		if allocated-before <= quietRate && objects+free > live+live/8+worthwhile {
+			runtime.GC() // what pools hold goes with the second collection
+			debug.FreeOSMemory()
 		}
-		held := m[1].Value.Uint64() + m[2].Value.Uint64() + m[3].Value.Uint64()
-		if step == len(calm) || time.Since(since) < calm[step] || held < uint64(floor) {
-			continue
-		}
-		debug.FreeOSMemory()
-		metrics.Read(m)
-		cycles = m[0].Value.Uint64()
-		step++
+		before = allocated
 	}
 }
 
@@ -113,32 +106,6 @@ type floor struct {
 	bytes   uint64
 	percent int
 	stopped atomic.Bool
-
-	quiet     *time.Timer   // calls giveBack
-	allocated atomic.Uint64 // bytes since the start, when that was last looked at
-}
-
-// After a burst, such as a thousand TLS handshakes, up to half of the heap is garbage that nobody
-// collects while the process idles. Who allocates less than quietRate bytes within quietAfter idles.
-const (
-	quietAfter = 2 * time.Second
-	quietRate  = 1 << 20
-	worthwhile = 2 << 20 // garbage, in bytes, that is worth a collection
-)
-
-// giveBack collects the garbage of a heap that has become quiet and returns it to the system. It comes again and again,
-// since below the floor nothing else may happen for minutes.
-func (f *floor) giveBack() {
-	if f.stopped.Load() {
-		return
-	}
-	s := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}, {Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/heap/free:bytes"}, {Name: "/gc/heap/live:bytes"}}
-	metrics.Read(s)
-	all, objects, free, live := s[0].Value.Uint64(), s[1].Value.Uint64(), s[2].Value.Uint64(), s[3].Value.Uint64()
-	if all-f.allocated.Swap(all) <= quietRate && objects+free > live+live/8+worthwhile {
-		debug.FreeOSMemory()
-	}
-	f.quiet.Reset(quietAfter)
 }
 
 // again has adjust called after the next collection: that is when the cleanup of an

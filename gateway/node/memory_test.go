@@ -41,7 +41,7 @@ func TestMemoryIsGivenBackAfterABurst(t *testing.T) {
 		t.Fatalf("%d bytes are held", full)
 	}
 	burst = nil
-	go func() { defer close(done); giveBack(8<<20, stop) }()
+	go func() { defer close(done); giveBack(stop) }()
 	defer func() { close(stop); <-done }()
 	for end := time.Now().Add(60 * time.Second); resident(t) > full-80<<20; time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(end) {
