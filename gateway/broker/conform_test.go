@@ -348,7 +348,7 @@ func pass(clk *clocktest.Manual, n int) {
 	for range n {
 		set := clk.Waiting()
 		clk.Advance(time.Second)
-		for end := time.Now().Add(time.Second); clk.Waiting() < set && time.Now().Before(end); {
+		for end := time.Now().Add(patience); clk.Waiting() < set && time.Now().Before(end); {
 			time.Sleep(100 * time.Microsecond) // nothing tells from outside
 		}
 	}

@@ -29,6 +29,7 @@ type house struct {
 	auth *auth
 	clk  clock.Clock
 	ev   chan broker.Event
+	disk store.SyncDelay // zero: the machine's own
 
 	db   *store.Store
 	jr   *journal.Journal
@@ -54,7 +55,7 @@ func open(t *testing.T, change ...func(*house)) *house {
 func (h *house) up() {
 	h.t.Helper()
 	cfg := store.DefaultConfig(h.dir)
-	cfg.Ballast = 0
+	cfg.Ballast, cfg.SyncDelay = 0, h.disk
 	db, err := store.Open(cfg, h.clk)
 	if err != nil {
 		h.t.Fatal(err)
@@ -248,7 +249,7 @@ func (h *house) raw() net.Conn {
 	return nc
 }
 
-const patience = 5 * time.Second
+const patience = 30 * time.Second
 
 // next gives the next packet of type typ; another type is a failure.
 func (p *peer) next(typ byte) rawmqtt.Packet {

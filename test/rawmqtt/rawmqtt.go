@@ -51,7 +51,7 @@ type Options struct {
 	ReceiveMax    uint16 // MQTT 5; 0: not sent
 	User, Pass    string
 	ReadBuffer    int           // bytes; 0: 64 KiB. No packet may be larger
-	Timeout       time.Duration // of dialling and the CONNACK; 0: 5 s
+	Timeout       time.Duration // of dialling and the CONNACK; 0: 20 s
 }
 
 // Conn is a connection that has seen its CONNACK.
@@ -80,7 +80,7 @@ func (p Packet) QoS() byte { return p.Flags >> 1 & 3 }
 // error that names the code.
 func Dial(addr string, o Options) (c *Conn, sessionPresent bool, err error) {
 	if o.Timeout == 0 {
-		o.Timeout = 5 * time.Second
+		o.Timeout = 20 * time.Second
 	}
 	nc, err := net.DialTimeout("tcp", addr, o.Timeout)
 	if err != nil {
@@ -92,7 +92,7 @@ func Dial(addr string, o Options) (c *Conn, sessionPresent bool, err error) {
 // Handshake is Dial over a connection that stands already. It closes nc when it fails.
 func Handshake(nc net.Conn, o Options) (c *Conn, sessionPresent bool, err error) {
 	if o.Timeout == 0 {
-		o.Timeout = 5 * time.Second
+		o.Timeout = 20 * time.Second
 	}
 	if o.ReadBuffer == 0 {
 		o.ReadBuffer = 64 << 10
@@ -213,7 +213,7 @@ func AppendUnsubscribe(b []byte, v5 bool, id uint16, filters ...string) []byte {
 
 // Subscribe sends a SUBSCRIBE and reads until its SUBACK; what comes before that is lost, so it is for fresh connections.
 func (c *Conn) Subscribe(qos byte, filters ...string) error {
-	c.SetDeadline(time.Now().Add(5 * time.Second))
+	c.SetDeadline(time.Now().Add(20 * time.Second))
 	defer c.SetDeadline(time.Time{})
 	if _, err := c.Write(AppendSubscribe(nil, c.V5, 1, qos, filters...)); err != nil {
 		return err
