@@ -467,3 +467,33 @@ func TestAnotherChipAndAnotherAuthority(t *testing.T) {
 		t.Errorf("another authority: %v, %v", err, b.Trouble())
 	}
 }
+
+func TestSecretsSurviveARestartAndAreReplacedWhenTheyCannotBeOpened(t *testing.T) {
+	vaults(t, func(t *testing.T, dir string, vault func() identity.Vault) {
+		clk := clocktest.New(start)
+		secret := func() []byte {
+			t.Helper()
+			s, err := open(t, vault(), clk, dir).Secret("sessions")
+			if err != nil || len(s) != 32 {
+				t.Fatalf("%d bytes, %v", len(s), err)
+			}
+			return s
+		}
+		first := secret()
+		if !bytes.Equal(secret(), first) {
+			t.Error("it is another one after a restart")
+		}
+		path := filepath.Join(dir, "sessions.secret")
+		blob, err := os.ReadFile(path)
+		if info, e := os.Stat(path); err != nil || e != nil || info.Mode().Perm() != 0o600 || bytes.Contains(blob, first) {
+			t.Errorf("the file: %v, %v, %v", info, err, e)
+		}
+		if err := os.WriteFile(path, blob[:len(blob)/2], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		next := secret()
+		if bytes.Equal(next, first) || !bytes.Equal(secret(), next) {
+			t.Error("what cannot be opened is not replaced for good")
+		}
+	})
+}
