@@ -1,5 +1,5 @@
-// Package audit keeps who changed what: every change of identity, policy or registry, and
-// every attempt that was refused.
+// Package audit keeps who changed what: every change of identity, policy or registry, every
+// loan of credentials, and every attempt that was refused.
 //
 // An entry is a message below [Prefix] and a record in the store. The entry of a change
 // is in the change's own transaction ([Log.Witness]): neither is ever there without the
@@ -221,6 +221,31 @@ func (l *Log) Person(before, after *operators.Person) func(u *store.Unit, emit f
 	}
 	e := changeEntry{At: l.clk.Now().UTC().Truncate(time.Millisecond), By: c.By, Changes: []change{describe(c)}}
 	return l.enter(Change, e.At, e.encode())
+}
+
+// Loan is credentials of a role that a device was given. They are named and not shown.
+type Loan struct {
+	By        string    `json:"-"` // the certificate's id
+	AccessKey string    `json:"accessKeyId"`
+	Alias     string    `json:"roleAlias"`
+	Role      string    `json:"roleArn"`
+	Thing     string    `json:"thingName,omitempty"`
+	Expires   time.Time `json:"expiration"`
+}
+
+// Lent writes a loan down, and returns when it is on the disk.
+func (l *Log) Lent(x Loan) error {
+	e := changeEntry{At: l.clk.Now().UTC().Truncate(time.Millisecond), By: x.By, Changes: []change{{Kind: "credentials", Name: x.AccessKey, Action: "create", After: x}}}
+	add := l.enter(Change, e.At, e.encode())
+	done := make(chan error, 1)
+	err := l.commit(func(u *store.Unit, emit func(mqtt.Message)) error {
+		add(u, emit)
+		return nil
+	}, func(err error) { done <- err })
+	if err == nil {
+		err = <-done
+	}
+	return err
 }
 
 // encode writes an entry, with as much as there is room for.

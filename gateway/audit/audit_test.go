@@ -243,6 +243,20 @@ func TestOperatorsAreNamedWithoutTheirSecrets(t *testing.T) {
 	})
 }
 
+func TestALoanIsWrittenDownWithWhoHasIt(t *testing.T) {
+	h := newHouse(t, audit.DefaultConfig())
+	if err := h.log.Lent(audit.Loan{By: "cert1", AccessKey: "ASIA1", Alias: "web", Role: "arn", Thing: "pump", Expires: h.clk.Now()}); err != nil {
+		t.Fatal(err)
+	}
+	want := `"by":"cert1","changes":[{"kind":"credentials","name":"ASIA1","action":"create","after":{"accessKeyId":"ASIA1","roleAlias":"web","roleArn":"arn","thingName":"pump","expiration":"2026-05-04T12:00:00Z"}}]}`
+	if m := <-h.sent; m.Topic != audit.Change || !strings.HasSuffix(string(m.Payload), want) {
+		t.Errorf("sent %s %s", m.Topic, m.Payload)
+	}
+	if all := h.entries(); len(all) != 1 {
+		t.Errorf("%d entries are kept", len(all))
+	}
+}
+
 func TestDigestsOfTokensAreNotShown(t *testing.T) {
 	h := newHouse(t, audit.DefaultConfig())
 	w := h.log.Witness([]registry.Change{{Kind: "cert", Name: "c", After: &registry.Certificate{ID: "c", Token: "digest"}}})
