@@ -65,6 +65,7 @@ type Authz struct {
 	contact func(Contact)
 	refused func(Refusal)
 
+	lending   lending
 	functions Functions      // behind custom authorizers; nil: there are none
 	asking    sync.WaitGroup // authorizers that are asked again
 	cacheMu   sync.Mutex     // guards what follows
@@ -126,7 +127,7 @@ func (a *Authz) commit(changes []registry.Change) {
 				}
 			}
 			bears = bears || was != nil
-		case "policy", "attachment", "principal", "thing", "thinggroup":
+		case "policy", "attachment", "principal", "thing", "thinggroup", "rolealias":
 			bears = true
 		}
 	}

@@ -81,11 +81,14 @@ func (g *grant) principal() *Principal {
 	}}
 }
 
-// Until says when the connection of p ends, zero for never: a custom authorizer's word
-// lasts for a time. The broker asks about once a second as long as a client is connected,
+// Until says when the connection of p ends, zero for never: credentials of a role and a
+// custom authorizer's word last for a time. The broker asks about once a second as long as a client is connected,
 // and that is what has the authorizer asked again when it is due.
 func (p *Principal) Until() (at time.Time, event string) {
 	g := p.grant
+	if p.role != nil {
+		return p.role.until()
+	}
 	if g == nil {
 		return time.Time{}, ""
 	}

@@ -24,6 +24,7 @@ type Principal struct {
 	cache atomic.Pointer[compiled]
 	grant *grant // of a custom authorizer
 	away  bool   // a custom authorizer's, restored: what it may do is known only when it is back
+	role  *role  // of one with credentials of a role
 }
 
 type compiled struct {
@@ -32,7 +33,7 @@ type compiled struct {
 }
 
 // Name gives the name by which rules and lifecycle events call the principal:
-// the certificate's id, "operator/NAME", or "anonymous".
+// the certificate's id, "operator/NAME", "assumed-role/ROLE/CERTIFICATE", or "anonymous".
 func (p *Principal) Name() string {
 	if p == nil {
 		return ""
@@ -44,9 +45,10 @@ func (p *Principal) Name() string {
 // [policy.Decider.May].
 func (p *Principal) May(action policy.Action, name string) bool { return p.decider().May(action, name) }
 
-// Named answers for an operation of the control plane ("iot:CreateThing").
+// Named answers for an operation of the control plane ("iot:CreateThing"). It is for
+// operators: policies of devices do not speak of it, whatever their wildcards would cover.
 func (p *Principal) Named(action, resource string) bool {
-	return p.decider().Named(action, resource) == policy.Allow
+	return p != nil && p.role == nil && p.decider().Named(action, resource) == policy.Allow
 }
 
 // decider compiles the principal's policies if something has changed.
@@ -69,7 +71,7 @@ func (p *Principal) decider() *policy.Decider {
 
 // at gives the same principal on another connection.
 func (p *Principal) at(ctx policy.Context) *Principal {
-	return &Principal{a: p.a, name: p.name, ctx: ctx, docs: p.docs}
+	return &Principal{a: p.a, name: p.name, ctx: ctx, docs: p.docs, role: p.role}
 }
 
 // anonymous is a client without a credential.
@@ -96,6 +98,12 @@ func (a *Authz) Operator(name string, docs func() ([]*policy.Document, bool)) *P
 
 // certificate is a client with a registered certificate.
 func (a *Authz) certificate(cert *registry.Certificate, ctx policy.Context) *Principal {
+	return a.device(cert, ctx, "")
+}
+
+// device is a client with a registered certificate, under the policies also of the groups
+// of a thing: the one that its client id stands for, or the one named.
+func (a *Authz) device(cert *registry.Certificate, ctx policy.Context, named string) *Principal {
 	arn := a.reg.ARN("cert", cert.ID)
 	if x, err := registry.ParseCertificate(cert.PEM); err == nil {
 		ctx.Certificate = describe(cert.ID, x)
@@ -105,7 +113,7 @@ func (a *Authz) certificate(cert *registry.Certificate, ctx policy.Context) *Pri
 		if err != nil || now.Status != registry.Active {
 			return nil, false
 		}
-		thing := ""
+		thing := named
 		if c.ClientID != "" {
 			if t, attached := a.reg.Stands(arn, c.ClientID); t != nil {
 				thing, c.Thing = t.Name, thingOf(t, attached)
@@ -153,6 +161,9 @@ func (a *Authz) Restore(name, clientID string) *Principal {
 	}
 	if c, err := a.reg.Certificate(name); err == nil {
 		return a.certificate(c, ctx)
+	}
+	if r := a.roleNamed(name, clientID); r != nil {
+		return r.principal(ctx)
 	}
 	if a.functions != nil && principalID.MatchString(name) && !certificateID.MatchString(name) && name != Anonymous {
 		// A custom authorizer's client is away: messages go on being kept for it, and are

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"tidegate/gateway/api/sigv4"
 	"tidegate/gateway/fault"
@@ -22,16 +23,30 @@ type Keys interface {
 }
 
 // Signed gives the principal of a request by its signature over the request line, the
-// headers and body. services are the signing names that may stand in it. Errors are
+// headers and body: an operator, or a device with credentials of a role. services are the signing names that may stand in it. Errors are
 // fault.Unauthorized with a reason of sigv4 in their chain.
 func (a *Authz) Signed(keys Keys, r *http.Request, body []byte, services ...string) (*Principal, error) {
-	v := sigv4.Verifier{Secret: keys.Secret, Now: a.clk.Now, Trusted: a.clk.Trusted}
+	var lent *role
+	v := sigv4.Verifier{Now: a.clk.Now, Trusted: a.clk.Trusted, Secret: func(accessKey, token string) (secret string, err error) {
+		if strings.HasPrefix(accessKey, lentPrefix) {
+			lent, secret, err = a.lent(accessKey, token)
+			return secret, err
+		}
+		return keys.Secret(accessKey, token)
+	}}
 	id, err := v.Verify(r, body)
 	if err != nil {
 		return nil, err
 	}
 	if !slices.Contains(services, id.Service) {
 		return nil, fault.Wrap(fault.Unauthorized, sigv4.ErrSignature, "Credential should be scoped to correct service: '%s'.", services[0])
+	}
+	if lent != nil {
+		ctx := policy.Context{Base: a.reg.Base(), SourceIP: RemoteOf(r), Now: a.clk.Now}
+		if r.TLS != nil {
+			ctx.DomainName = r.TLS.ServerName
+		}
+		return lent.principal(ctx), nil
 	}
 	name := keys.Name(id.AccessKey)
 	return a.Operator(name, func() ([]*policy.Document, bool) { return keys.Documents(name) }), nil

@@ -5,14 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"time"
 
+	"tidegate/gateway/audit"
 	"tidegate/gateway/authz"
 	"tidegate/gateway/broker"
 	"tidegate/gateway/fault"
 	"tidegate/gateway/identity"
 	"tidegate/gateway/listen"
 	"tidegate/gateway/operators"
+	"tidegate/gateway/policy"
 	"tidegate/gateway/registry"
 )
 
@@ -62,6 +65,7 @@ func (n *Node) openAccess() (err error) {
 		ac.Anonymous = []string{"mqtt", "ws"}
 	}
 	n.authz = authz.New(n.registry, n.Clock, ac)
+	n.authz.Lends(func() ([]byte, error) { return n.identity.Secret("sessions") })
 	return nil
 }
 
@@ -80,8 +84,16 @@ func (n *Node) firstOperator(ctx context.Context, ready func()) error {
 	return nil
 }
 
+// recordLoan writes down who was given credentials of a role.
+func (n *Node) recordLoan(to *authz.Loan, what *authz.Lent) error {
+	return n.audit.Lent(audit.Loan{By: to.Certificate, AccessKey: what.AccessKey, Alias: to.Alias, Role: to.Role, Thing: to.Thing, Expires: what.Expires})
+}
+
 // gate is the broker's authorizer.
-type gate struct{ *authz.Authz }
+type gate struct {
+	*authz.Authz
+	operators *operators.Operators
+}
 
 // Connect lets a client in or says why not.
 func (g gate) Connect(r *broker.ConnectRequest) (broker.Principal, error) {
@@ -102,7 +114,12 @@ func (g gate) Connect(r *broker.ConnectRequest) (broker.Principal, error) {
 }
 
 // Restore gives the principal of a stored session.
-func (g gate) Restore(name, clientID string) broker.Principal { return g.Authz.Restore(name, clientID) }
+func (g gate) Restore(name, clientID string) broker.Principal {
+	if who, ok := strings.CutPrefix(name, "operator/"); ok {
+		return g.Operator(who, func() ([]*policy.Document, bool) { return g.operators.Documents(who) })
+	}
+	return g.Authz.Restore(name, clientID)
+}
 
 // MayPublish asks the policies of p.
 func (g gate) MayPublish(p broker.Principal, topic string, retain bool) bool {

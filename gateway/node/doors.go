@@ -10,6 +10,7 @@ import (
 	"tidegate/gateway/api/control"
 	"tidegate/gateway/api/data"
 	"tidegate/gateway/api/files"
+	"tidegate/gateway/api/lend"
 	"tidegate/gateway/broker"
 	"tidegate/gateway/ingest"
 	"tidegate/gateway/listen"
@@ -29,8 +30,11 @@ func (n *Node) openDoors(g *supervise.Group, set *metrics.Set, road *ingest.Road
 	plane := data.New(data.Deps{Road: road, Shadows: shadows, Room: room, Store: n.store, Operators: n.operators, Auth: n.authz, Clock: n.Clock, Log: n.Log,
 		Disconnect: n.disconnect, Jobs: n.work.jobs}, data.Config{Limits: n.cfg.Limits.Limits})
 
+	lender := lend.New(lend.Deps{Auth: n.authz, Record: n.recordLoan, Clock: n.Clock, Log: n.Log})
+	lender.Metrics(set)
+
 	openWeb := listen.NewWeb("ws", only("/mqtt", n.webSocket("ws", plane)), n.Log)
-	web := listen.NewWeb("https", n.front(n.webSocket("https", plane), plane, n.control), n.Log)
+	web := listen.NewWeb("https", n.front(n.webSocket("https", plane), plane, n.control, lender), n.Log)
 
 	n.authz.OnRevoked(func(principal string) { web.Cut(func(nc net.Conn) bool { return shows(nc, principal) }) })
 
@@ -93,13 +97,15 @@ func (n *Node) disconnect(client string, withWill, clean bool) bool {
 
 // front leads requests to who answers them. The two planes share paths; there the name
 // of the service in the signature tells them apart.
-func (n *Node) front(ws http.Handler, plane *data.Data, admin *control.Control) http.Handler {
+func (n *Node) front(ws http.Handler, plane *data.Data, admin *control.Control, lender *lend.Lend) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case r.URL.Path == "/mqtt":
 			ws.ServeHTTP(w, r)
 		case files.Serves(r):
 			n.work.door.ServeHTTP(w, r)
+		case lender.Serves(r):
+			lender.ServeHTTP(w, r)
 		case plane.Serves(r) && !forControl(r, admin):
 			plane.ServeHTTP(w, r)
 		default:

@@ -137,7 +137,7 @@ func Build(cfg Config, d Deps) (_ *Node, err error) {
 	if err := n.openAccess(); err != nil {
 		return nil, err
 	}
-	if n.broker, err = broker.Open(cfg.Broker, broker.Deps{Store: n.store, Journal: n.journal, Clock: d.Clock, Log: d.Log, Auth: gate{n.authz}, Version: d.Version.Version}); err != nil {
+	if n.broker, err = broker.Open(cfg.Broker, broker.Deps{Store: n.store, Journal: n.journal, Clock: d.Clock, Log: d.Log, Auth: gate{n.authz, n.operators}, Version: d.Version.Version}); err != nil {
 		return nil, err
 	}
 	n.authz.OnChange(n.broker.Reauthorize)

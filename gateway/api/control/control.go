@@ -22,7 +22,6 @@ import (
 	"strings"
 
 	"tidegate/gateway/api/restjson"
-	"tidegate/gateway/api/sigv4"
 	"tidegate/gateway/authz"
 	"tidegate/gateway/clock"
 	"tidegate/gateway/fault"
@@ -63,7 +62,6 @@ type Config struct {
 type Control struct {
 	Deps
 	cfg    Config
-	verify sigv4.Verifier
 	server restjson.Server
 }
 
@@ -72,7 +70,7 @@ func New(d Deps, cfg Config) *Control {
 	if cfg.MaxBody == 0 {
 		cfg.MaxBody = 1 << 20
 	}
-	c := &Control{Deps: d, cfg: cfg, verify: sigv4.Verifier{Secret: d.Operators.Secret, Now: d.Clock.Now, Trusted: d.Clock.Trusted}}
+	c := &Control{Deps: d, cfg: cfg}
 	var ops []restjson.Op
 	for _, list := range [][]restjson.Op{c.things(), c.types(), c.groups(), c.billing(), c.certificates(), c.authorities(), c.policies(), c.provisioning(), c.templates(), c.tasks(), c.authorizers(), c.domains(), c.roles(), c.providers(), c.account(), c.jobs(), c.streams()} {
 		ops = append(ops, list...)
@@ -121,15 +119,10 @@ func (c *Control) Operations() []string {
 
 // authorize verifies the signature and asks the operator's role.
 func (c *Control) authorize(op *restjson.Op, r *http.Request, body []byte) (any, error) {
-	id, err := c.verify.Verify(r, body)
+	p, err := c.Auth.Signed(c.Operators, r, body, "iot", "execute-api")
 	if err != nil {
 		return nil, err
 	}
-	if id.Service != "iot" && id.Service != "execute-api" {
-		return nil, fault.Wrap(fault.Unauthorized, sigv4.ErrSignature, "Credential should be scoped to correct service: 'iot'.")
-	}
-	name := c.Operators.Name(id.AccessKey)
-	p := c.Auth.Operator(name, func() ([]*policy.Document, bool) { return c.Operators.Documents(name) })
 	if !p.Named("iot:"+op.Name, "*") {
 		return p, fault.New(fault.Forbidden, "User: %s is not authorized to perform: iot:%s", p.Name(), op.Name)
 	}

@@ -13,8 +13,8 @@ type roleIn struct {
 	Tags     []tag  `json:"tags"`
 }
 
-// roles are the operations of role aliases. They are kept for whoever moves them between
-// the gateway and AWS; credentials for them are not handed out here.
+// roles are the operations of role aliases. Devices get credentials for them from
+// gateway/api/lend.
 func (c *Control) roles() []restjson.Op {
 	reg := c.Registry
 	names := func(name string) map[string]string {
