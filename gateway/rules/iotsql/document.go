@@ -5,6 +5,8 @@ import (
 	"math/bits"
 	"unicode/utf16"
 	"unicode/utf8"
+
+	"tidegate/gateway/jsondoc"
 )
 
 // maxDepth is the deepest nesting of a JSON document; a deeper one counts as no JSON.
@@ -445,46 +447,10 @@ func (d *document) appendNumber(dst []byte, s string, whole bool) []byte {
 	return append(dst, s...)
 }
 
-const hexDigits = "0123456789abcdef"
-
-// appendString writes s as a JSON string; what is not UTF-8 becomes U+FFFD.
+// appendString writes s as a JSON string; what is not UTF-8 becomes U+FFFD, byte by byte.
 func appendString(dst []byte, s string) []byte {
-	dst = append(dst, '"')
-	start := 0
-	for i := 0; i < len(s); {
-		c := s[i]
-		if c >= utf8.RuneSelf {
-			r, size := utf8.DecodeRuneInString(s[i:])
-			if r == utf8.RuneError && size == 1 {
-				dst = utf8.AppendRune(append(dst, s[start:i]...), r)
-				start = i + 1
-			}
-			i += size
-			continue
-		}
-		if c >= ' ' && c != '"' && c != '\\' {
-			i++
-			continue
-		}
-		dst = append(dst, s[start:i]...)
-		switch c {
-		case '"', '\\':
-			dst = append(dst, '\\', c)
-		case '\n':
-			dst = append(dst, '\\', 'n')
-		case '\r':
-			dst = append(dst, '\\', 'r')
-		case '\t':
-			dst = append(dst, '\\', 't')
-		case '\b':
-			dst = append(dst, '\\', 'b')
-		case '\f':
-			dst = append(dst, '\\', 'f')
-		default:
-			dst = append(dst, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
-		}
-		i++
-		start = i
+	if !utf8.ValidString(s) {
+		s = string([]rune(s))
 	}
-	return append(append(dst, s[start:]...), '"')
+	return jsondoc.AppendString(dst, s)
 }
