@@ -13,9 +13,10 @@ import (
 // whose query it matches, the oldest group first. Source: developer guide, "Dynamic thing
 // groups" and AddThingToThingGroup, overrideDynamicGroups.
 
-// matches says whether a thing fits the query of a dynamic group. The caller holds mu.
+// matches says whether a thing fits the query of a dynamic group; none does while things
+// are not indexed. The caller holds mu.
 func (r *Registry) matches(g *Group, d *document) bool {
-	return g.query != nil && g.query.Match(d)
+	return g.query != nil && r.indexing.On() && g.query.Match(d)
 }
 
 // dynamicOf gives the dynamic groups a thing is in, the oldest first. The caller holds mu.

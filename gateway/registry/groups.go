@@ -220,6 +220,9 @@ func (tx *Tx) CreateGroup(in GroupInput) (*Group, error) {
 		}
 	}
 	if in.Query != "" {
+		if !r.indexing.On() {
+			return nil, fault.New(fault.Invalid, "dynamic thing groups need thingIndexingMode %s or %s", IndexRegistry, IndexShadow)
+		}
 		if err := limit(len(r.index.dynamic)+1, r.cfg.Limits.DynamicGroups, "dynamic thing groups"); err != nil {
 			return nil, err
 		}

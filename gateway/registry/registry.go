@@ -78,6 +78,8 @@ type Limits struct {
 	PoliciesPerTarget int
 	PoliciesPerGroup  int
 	ThingsPerCert     int
+	IndexFields       int           // custom ones, of an index
+	IndexedShadows    int           // named ones that are indexed by name
 	TypeDeleteAfter   time.Duration // between deprecation and deletion of a type
 }
 
@@ -86,7 +88,7 @@ type Limits struct {
 func DefaultConfig() Config {
 	return Config{Account: "000000000000", Region: "local-1", Limits: Limits{
 		AttributesTyped: 50, AttributesUntyped: 3, GroupsPerThing: 10, GroupDepth: 7, GroupChildren: 100, DynamicGroups: 100,
-		PolicyCharacters: policy.MaxSize, PolicyVersions: 5, PoliciesPerTarget: 10, PoliciesPerGroup: 2, ThingsPerCert: 10,
+		PolicyCharacters: policy.MaxSize, PolicyVersions: 5, PoliciesPerTarget: 10, PoliciesPerGroup: 2, ThingsPerCert: 10, IndexFields: 5, IndexedShadows: 10,
 		TypeDeleteAfter: 5 * time.Minute,
 	}}
 }
@@ -133,6 +135,7 @@ type Registry struct {
 	attached    table[struct{}] // policies of targets, key: target NUL policy
 	settings    table[json.RawMessage]
 	index       index
+	indexing    *Indexing
 }
 
 // Open reads the registry from the store.
@@ -152,6 +155,7 @@ func Open(db *store.Store, clk clock.Clock, cfg Config) (*Registry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open registry: %w", err)
 	}
+	r.loadIndexing()
 	for _, p := range r.policies.m {
 		if err := p.compile(r.cfg.Limits.PolicyCharacters); err != nil {
 			return nil, fmt.Errorf("open registry: policy %s: %w", p.Name, err)
@@ -253,7 +257,8 @@ func (r *Registry) alone(build func(u *store.Unit, emit func(mqtt.Message)) erro
 // Subject is a thing as those see it who keep more facts about it.
 type Subject struct {
 	Thing     string
-	Exclusive []string // ARNs of the principals that stand for this thing alone
+	Exclusive []string  // ARNs of the principals that stand for this thing alone
+	Indexed   *Indexing // what is to be seen of it
 }
 
 // SetFacts says where searches find what the registry does not keep: the fields that

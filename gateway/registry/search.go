@@ -32,7 +32,7 @@ func (d *document) more() indexquery.Document {
 
 // subject names a thing to those who keep more of it. The caller holds mu.
 func (r *Registry) subject(name string) Subject {
-	s := Subject{Thing: name}
+	s := Subject{Thing: name, Indexed: r.indexing}
 	for principal := range r.index.principals[name] {
 		if r.links.m[name+"\x00"+principal].Exclusive {
 			s.Exclusive = append(s.Exclusive, principal)

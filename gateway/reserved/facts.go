@@ -17,7 +17,7 @@ import (
 
 // Facts is what searches and dynamic groups see of a thing beyond the registry: its
 // shadows, read when a query asks for them, and whether its client is connected
-// (spec/ops.md §1.1, §1.2). Every shadow is indexed, named ones too.
+// (spec/ops.md §1.1, §1.2), as far as the registry's Indexing says.
 //
 // Connectivity is kept in memory for clients that are connected, and for those of things
 // that were. After a restart only sessions that outlived it tell when they were left.
@@ -153,7 +153,7 @@ func (d *facts) Each(fn func(indexquery.Value) bool) {
 func (d *facts) connectivity() indexquery.Doc {
 	if d.online == nil {
 		d.online = indexquery.Doc{}
-		if c, ok := d.f.Of(d.s); ok {
+		if c, ok := d.f.Of(d.s); ok && d.s.Indexed.Online() {
 			d.online.AddJSON("connectivity.connected", c.Connected)
 			if c.At > 0 {
 				d.online.AddJSON("connectivity.timestamp", float64(c.At))
@@ -169,6 +169,9 @@ func (d *facts) connectivity() indexquery.Doc {
 func (d *facts) shadow() indexquery.Doc {
 	if d.classic == nil {
 		d.classic = indexquery.Doc{}
+		if !d.s.Indexed.Shadow() {
+			return d.classic
+		}
 		doc, ok, err := d.f.room.Load(d.f.db, shadow.ID{Thing: d.s.Thing})
 		if err != nil {
 			d.f.log.Error("shadow could not be searched", logs.Thing, d.s.Thing, logs.Err(err))
@@ -183,8 +186,11 @@ func (d *facts) shadow() indexquery.Doc {
 func (d *facts) names() indexquery.Doc {
 	if d.named == nil {
 		d.named = indexquery.Doc{}
+		if !d.s.Indexed.On() || !d.s.Indexed.Named {
+			return d.named
+		}
 		err := d.f.room.Each(d.f.db, d.s.Thing, func(id shadow.ID, doc shadow.Document) bool {
-			if id.Name != "" {
+			if id.Name != "" && d.s.Indexed.NamedShadow(id.Name) {
 				flatten(d.named, "shadow.name."+id.Name, &doc)
 			}
 			return true
@@ -245,8 +251,8 @@ func scalar(v *jsondoc.Value) any {
 	return nil
 }
 
-// Shadows gives the shadows of a thing as search results show them, nil when it has none:
-// the members of the classic one, and below name the named ones.
+// Shadows gives the shadows of a thing as search results show them, nil when it has none
+// that are indexed: the members of the classic one, and below name the named ones.
 func (f *Facts) Shadows(thing string) (json.RawMessage, error) {
 	var out, named []byte
 	member := func(b []byte, key string, v *jsondoc.Value) []byte {
@@ -255,7 +261,11 @@ func (f *Facts) Shadows(thing string) (json.RawMessage, error) {
 		}
 		return jsondoc.Append(append(jsondoc.AppendString(b, key), ':'), v)
 	}
+	indexed := f.reg.Indexing()
 	err := f.room.Each(f.db, thing, func(id shadow.ID, doc shadow.Document) bool {
+		if id.Name == "" && !indexed.Shadow() || id.Name != "" && !indexed.NamedShadow(id.Name) {
+			return true
+		}
 		body := memberList(&doc, member)
 		if id.Name == "" {
 			out = body

@@ -241,3 +241,88 @@ func TestAnSDKDrivesTheDataPlane(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Everything is indexed until somebody says otherwise; what is not cannot be found, and that outlives a restart.
+func TestWhatIsNotIndexedIsNotFound(t *testing.T) {
+	s := newSite(t, harness.Options{NoDev: true})
+	command := &cloud{t: t, g: s.Gateway}
+	c, data, ctx := sdk(t, s.Gateway), dataSDK(t, s.Gateway), t.Context()
+	s.enroll("pump")
+	for _, name := range []string{"", "cfg", "log"} {
+		in := &iotdataplane.UpdateThingShadowInput{ThingName: aws.String("pump"), Payload: []byte(`{"state":{"reported":{"n":1}}}`)}
+		if name != "" {
+			in.ShadowName = &name
+		}
+		if _, err := data.UpdateThingShadow(ctx, in); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cl := s.paho("ssl://"+s.MQTTS, "pump", s.tls("pump"), nil)
+	s.connect(cl)
+	queries := []string{"thingName:pump", "shadow.reported.n:1", "shadow.name.cfg.reported.n:1", "shadow.name.log.reported.n:1", "connectivity.connected:true"}
+	finds := func(c *iot.Client, what, want string) {
+		t.Helper()
+		got := func() (out string) {
+			for _, q := range queries {
+				x, err := c.SearchIndex(ctx, &iot.SearchIndexInput{QueryString: &q})
+				if err != nil {
+					return err.Error()
+				}
+				out += fmt.Sprint(len(x.Things))
+			}
+			return out
+		}
+		harness.Until(t, what+" finds "+want, func() bool { return got() == want })
+	}
+	schema := func(c *iot.Client, want string) {
+		t.Helper()
+		if d, err := c.DescribeIndex(ctx, &iot.DescribeIndexInput{IndexName: aws.String("AWS_Things")}); err != nil || *d.Schema != want || d.IndexStatus != types.IndexStatusActive {
+			t.Errorf("the index: %+v, %v, want %s", d, err, want)
+		}
+	}
+	finds(c, "at first", "11111")
+	schema(c, "MULTI_INDEXING_MODE")
+	have, err := c.GetIndexingConfiguration(ctx, &iot.GetIndexingConfigurationInput{})
+	if err != nil || have.ThingIndexingConfiguration.ThingIndexingMode != types.ThingIndexingModeRegistryAndShadow || have.ThingIndexingConfiguration.ThingConnectivityIndexingMode != types.ThingConnectivityIndexingModeStatus ||
+		have.ThingIndexingConfiguration.NamedShadowIndexingMode != types.NamedShadowIndexingModeOn || have.ThingGroupIndexingConfiguration.ThingGroupIndexingMode != types.ThingGroupIndexingModeOn ||
+		len(have.ThingIndexingConfiguration.ManagedFields) != 13 {
+		t.Errorf("at first: %+v, %v", have, err)
+	}
+	if _, err := c.UpdateIndexingConfiguration(ctx, &iot.UpdateIndexingConfigurationInput{ThingIndexingConfiguration: have.ThingIndexingConfiguration}); err != nil {
+		t.Errorf("what it says of itself cannot be set: %v", err)
+	}
+
+	command.ok(nil, "update-indexing-configuration --thing-indexing-configuration", "thingIndexingMode=REGISTRY,namedShadowIndexingMode=ON,filter={namedShadowNames=[cfg]},customFields=[{name=attributes.site,type=String}]")
+	finds(c, "the registry and one shadow", "10100")
+	doc, err := c.SearchIndex(ctx, &iot.SearchIndexInput{QueryString: aws.String("thingName:pump")})
+	if err != nil || len(doc.Things) != 1 || doc.Things[0].Connectivity != nil || strings.Contains(*doc.Things[0].Shadow, "log") || !strings.Contains(*doc.Things[0].Shadow, "cfg") {
+		t.Errorf("it shows %+v, %v", doc, err)
+	}
+	_, err = c.GetThingConnectivityData(ctx, &iot.GetThingConnectivityDataInput{ThingName: aws.String("pump")})
+	refused[*types.IndexNotReadyException](t, "connectivity that is not indexed", err, 400)
+	s.Stop()
+	s.Restart()
+	c = sdk(t, s.Gateway)
+	finds(c, "the registry after a restart", "10100")
+
+	command.no("InvalidRequestException", "update-indexing-configuration --thing-indexing-configuration thingIndexingMode=REGISTRY,deviceDefenderIndexingMode=VIOLATIONS")
+	command.no("InvalidRequestException", "update-indexing-configuration --thing-indexing-configuration", "thingIndexingMode=REGISTRY,customFields=[{name=shadow.reported.n,type=Number}]")
+	command.ok(nil, "update-indexing-configuration --thing-indexing-configuration thingIndexingMode=OFF --thing-group-indexing-configuration thingGroupIndexingMode=OFF")
+	command.no("IndexNotReadyException", "search-index --query-string thingName:pump")
+	command.no("IndexNotReadyException", "search-index --index-name AWS_ThingGroups --query-string thingGroupName:*")
+	command.no("InvalidRequestException", "create-dynamic-thing-group --thing-group-name hot --query-string thingName:*")
+	schema(c, "OFF")
+	if list, err := c.ListIndices(ctx, &iot.ListIndicesInput{}); err != nil || len(list.IndexNames) != 0 {
+		t.Errorf("indices: %+v, %v", list, err)
+	}
+	command.ok(nil, "update-indexing-configuration --thing-group-indexing-configuration thingGroupIndexingMode=ON")
+	command.ok(nil, "create-thing-group --thing-group-name plant")
+	var groups struct {
+		ThingGroups []struct{ ThingGroupName string }
+	}
+	if command.ok(&groups, "search-index --index-name AWS_ThingGroups --query-string thingGroupName:pl*"); len(groups.ThingGroups) != 1 || groups.ThingGroups[0].ThingGroupName != "plant" {
+		t.Errorf("groups: %+v", groups)
+	}
+	_, err = c.DescribeIndex(ctx, &iot.DescribeIndexInput{IndexName: aws.String("AWS_Nothing")})
+	refused[*types.ResourceNotFoundException](t, "an index nobody knows", err, 404)
+}

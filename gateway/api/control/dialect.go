@@ -58,6 +58,7 @@ var reasons = []struct {
 	{registry.ErrCertificate, restjson.Problem{Status: 400, Name: "CertificateValidationException"}},
 	{registry.ErrPolicy, restjson.Problem{Status: 400, Name: "MalformedPolicyException"}},
 	{registry.ErrRegistration, restjson.Problem{Status: 400, Name: "RegistrationCodeValidationException"}},
+	{registry.ErrIndex, restjson.Problem{Status: 400, Name: "IndexNotReadyException"}},
 	{indexquery.ErrInvalid, restjson.Problem{Status: 400, Name: "InvalidQueryException"}},
 }
 

@@ -4,7 +4,6 @@ import (
 	"tidegate/gateway/api/restjson"
 	"tidegate/gateway/fault"
 	"tidegate/gateway/registry"
-	"tidegate/gateway/registry/indexquery"
 )
 
 // attributePayload is how attributes come in.
@@ -88,7 +87,7 @@ type connection struct {
 }
 
 func (c *Control) connectivity(thing string) *connection {
-	if c.Connectivity != nil {
+	if c.Connectivity != nil && c.Registry.Indexing().Online() {
 		if on, since, why, ok := c.Connectivity(thing); ok {
 			if on {
 				why = ""
@@ -201,6 +200,9 @@ func (c *Control) things() []restjson.Op {
 			if _, err := reg.Thing(in.Name); err != nil {
 				return nil, err
 			}
+			if !reg.Indexing().Online() {
+				return nil, indexIsOff("connectivity")
+			}
 			out := map[string]any{"thingName": in.Name, "connected": false}
 			if on := c.connectivity(in.Name); on != nil {
 				if out["connected"] = on.Connected; on.Timestamp > 0 {
@@ -211,39 +213,6 @@ func (c *Control) things() []restjson.Op {
 				}
 			}
 			return out, nil
-		}),
-		restjson.Handle("SearchIndex", "POST", "/indices/search", func(_ *restjson.Call, in *struct {
-			Index   string `json:"indexName"`
-			Query   string `json:"queryString" need:""`
-			Token   string `json:"nextToken"`
-			Max     int    `json:"maxResults"`
-			Version string `json:"queryVersion"`
-		}) (any, error) {
-			if in.Index != "" && in.Index != "AWS_Things" {
-				return nil, fault.New(fault.NotFound, "the index %s does not exist", in.Index)
-			}
-			if in.Version != "" && in.Version != indexquery.Version {
-				return nil, fault.New(fault.Invalid, "the query version is %s", indexquery.Version)
-			}
-			q, err := indexquery.Parse(in.Query)
-			if err != nil {
-				return nil, err
-			}
-			p, err := pageOf(in.Token, min(in.Max, registry.MaxPage), "maxResults")
-			if err != nil {
-				return nil, err
-			}
-			things, next := reg.Search(q, p)
-			out := make([]thingDocument, len(things))
-			for i, t := range things {
-				if out[i], err = c.found(t); err != nil {
-					return nil, err
-				}
-			}
-			return struct {
-				Things []thingDocument `json:"things"`
-				Next   *string         `json:"nextToken,omitempty"`
-			}{out, token(next)}, nil
 		}),
 	}
 }
