@@ -2,7 +2,6 @@ package broker
 
 import (
 	"errors"
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -31,8 +30,12 @@ type group struct {
 	ids     uint64
 	out     map[uint64]*shared  // with a member and not acknowledged
 	given   map[uint64]struct{} // journal numbers of QoS 2 messages that are a member's for good, as on the disk
-	redo    []*shared           // to be given to another member, oldest first
-	redoLen int                 // bytes of redo
+
+	coming   int       // subscriptions of persistent sessions that are on their way to the disk
+	dropping bool      // its cursor is being given up
+	ended    bool      // it is no more, or just about to go: whoever joins makes another
+	redo     []*shared // to be given to another member, oldest first
+	redoLen  int       // bytes of redo
 
 	cursor  *journal.Cursor
 	pinned  uint64
@@ -70,97 +73,13 @@ func (g *group) hasPersistent() bool {
 	return slices.ContainsFunc(g.members, func(m member) bool { return m.qos > 0 && m.s.persistent })
 }
 
-// join makes s a member of the group that x names.
-func (b *Broker) join(s *client, x *session.Sub) {
-	_, filter, _, err := mqtt.SplitShare(x.Filter)
-	if err != nil {
-		return
-	}
-	b.mu.Lock()
-	g := b.groups[x.Filter]
-	if g == nil {
-		g = &group{b: b, name: x.Filter, filter: filter, out: map[uint64]*shared{}, given: map[uint64]struct{}{}}
-		b.groups[x.Filter] = g
-	}
-	b.mu.Unlock()
-	g.mu.Lock()
-	m := member{s, subscription{qos: x.QoS, rap: x.RAP, id: x.ID, since: x.Since}}
-	if i := slices.IndexFunc(g.members, func(m member) bool { return m.s == s }); i >= 0 {
-		g.members[i] = m
-	} else {
-		g.members = append(g.members, m)
-	}
-	if g.cursor == nil && g.hasPersistent() {
-		if cur, ok := b.jr.Cursor(groupCursor(g.name)); ok {
-			g.cursor, g.pinned = cur, cur.Pos()
-			cur.SetMaxLag(int64(b.cfg.SessionBytes))
-			if b.restoring {
-				g.behind, g.pending, g.pos = true, true, cur.Pos()
-			}
-			g.settle()
-		}
-	}
-	g.mu.Unlock()
-	s.mu.Lock()
-	if !slices.Contains(s.groups, g) {
-		s.groups = append(s.groups, g)
-	}
-	s.mu.Unlock()
-	t := &b.table
-	t.mu.Lock()
-	if _, err := t.groups.Add(filter, g, struct{}{}); err == nil {
-		t.changed(filter)
-	}
-	t.mu.Unlock()
-	g.poke()
-}
-
-// leaveGroup ends the membership of s.
-func (b *Broker) leaveGroup(s *client, name string) {
-	b.mu.Lock()
-	g := b.groups[name]
-	b.mu.Unlock()
-	if g == nil {
-		return
-	}
-	s.giveBack(g)
-	s.mu.Lock()
-	s.groups = slices.DeleteFunc(s.groups, func(x *group) bool { return x == g })
-	s.mu.Unlock()
-	g.mu.Lock()
-	g.members = slices.DeleteFunc(g.members, func(m member) bool { return m.s == s })
-	empty := len(g.members) == 0
-	drop := g.cursor != nil && !g.hasPersistent()
-	var marks []uint64
-	if drop {
-		g.cursor, g.pinned, g.behind, g.pending = nil, 0, false, false
-		marks = slices.Collect(maps.Keys(g.given))
-		clear(g.given)
-	}
-	g.mu.Unlock()
-	t := &b.table
-	t.mu.Lock()
-	if empty {
-		t.groups.Remove(g.filter, g)
-	}
-	t.changed(g.filter)
-	t.mu.Unlock()
-	if empty {
-		b.mu.Lock()
-		if b.groups[name] == g {
-			delete(b.groups, name)
-		}
-		b.mu.Unlock()
-	}
-	if drop {
-		go b.dropCursor(groupCursor(name), marks...) // not from inside a commit
-	}
-}
-
 // deliver gives each message of the run to one member.
 func (g *group) deliver(run *mqtt.Run, first uint64, ob *Outbox) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if len(g.members) == 0 {
+		return
+	}
 	k, n := 0, len(run.Frames)
 	if first != 0 {
 		if first+uint64(n) <= g.skip {

@@ -75,6 +75,7 @@ func (c *Conn) subscribe(pk *packets.Packet) error {
 	}
 	ack := encode(&packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Suback}, PacketID: pk.PacketID, ReasonCodes: codes}, c.v5)
 	var version uint64
+	var expected []*group
 	apply := func(ob *Outbox) {
 		c.send(ack, ob)
 		s.mu.Lock()
@@ -83,12 +84,18 @@ func (c *Conn) subscribe(pk *packets.Packet) error {
 		for i := range added {
 			b.link(s, &added[i])
 		}
+		for _, g := range expected {
+			g.arrived()
+		}
 		version = b.retained.now()
 	}
 	put := func(u *store.Unit) error {
+		expected = expected[:0]
 		for i := range added {
-			if added[i].Shared() && added[i].QoS > 0 {
-				b.jr.Create(u, groupCursor(added[i].Filter))
+			if added[i].Shared() {
+				if g := b.expect(u, &added[i]); g != nil {
+					expected = append(expected, g)
+				}
 			}
 			if err := session.PutSub(u, s.id, next.Find(added[i].Filter)); err != nil {
 				return err
