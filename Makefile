@@ -21,7 +21,7 @@ FUZZTIME ?= 30s
 # Flags for the bench, e.g. make bench BENCH="-case qos1-in -rounds 1".
 BENCH ?=
 
-.PHONY: help run build test lint arch unit vectors e2e sdk crash-short fuzz crash soak bench cover deps
+.PHONY: help run build test lint arch unit vectors e2e crash-short fuzz crash soak bench cover deps
 
 help: ## show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -50,9 +50,6 @@ vectors: ## the specification's test vectors (TIDEGATE_VECTORS=DIR for another s
 
 e2e: deps ## whole gateways beside a real mosquitto and a Modbus slave
 	@$(if $(call PRESENT,e2e),go test $(TESTFLAGS) -count=1 -timeout 10m $(call PRESENT,e2e),true)
-
-sdk: deps ## AWS's device SDK for JavaScript against a gateway; apart, since its second client on a connection sometimes times out
-	@go test $(TESTFLAGS) -tags sdk -count=1 -run TestTheDeviceSDK ./test/e2e
 
 crash-short: deps
 	@$(if $(call PRESENT,crash),go test $(TESTFLAGS) -count=1 -timeout 10m $(call PRESENT,crash),true)

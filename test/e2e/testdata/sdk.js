@@ -1,6 +1,7 @@
 // Drives the unmodified AWS IoT Device SDK for JavaScript (aws-iot-device-sdk-v2) against a gateway, as a device with a
 // certificate: node sdk.js HOST PORT FOLDER THING, where FOLDER is what `tidegate enroll THING` wrote. The thing has two jobs
-// pending. Each story says a line when it has come true; the first that does not ends the program.
+// pending. Each story says a line when it has come true; the first that does not ends the program, which then says what was
+// asked and what came, and when.
 'use strict';
 const assert = require('assert');
 const path = require('path');
@@ -10,11 +11,32 @@ const [host, port, folder, thingName] = process.argv.slice(2);
 const file = (name) => path.join(folder, name);
 const patience = 30000; // ms
 
+// diary is what was asked and what came.
+const diary = [], began = Date.now();
+function note(what) { diary.push(`${String(Date.now() - began).padStart(6)} ms  ${what}`); }
+
+// told notes every call of one of the SDK's clients, and the end of those that are waited for.
+function told(client) {
+  return new Proxy(client, {
+    get(target, name) {
+      const v = target[name];
+      if (typeof v !== 'function') return v;
+      return (...args) => {
+        const call = `${String(name)} ${JSON.stringify(args[0])}`.slice(0, 160);
+        note(call);
+        const r = v.apply(target, args);
+        if (r && r.then) r.then(() => note(`done: ${call}`), (e) => note(`${e}: ${call}`));
+        return r;
+      };
+    },
+  });
+}
+
 // box collects what a callback gets and hands it out in order.
 function box(what) {
   const got = [], waiting = [];
   return {
-    put(v) { const w = waiting.shift(); if (w) w(v); else got.push(v); },
+    put(v) { note(`came: ${what}`); const w = waiting.shift(); if (w) w(v); else got.push(v); },
     empty() { return got.length === 0; },
     next() {
       if (got.length) return Promise.resolve(got.shift());
@@ -67,7 +89,7 @@ async function connect3(clientId) {
 // shadowsV2 is the request-response client: every call waits for its own answer, streams bring what happens.
 async function shadowsV2(client, make, shadowName) {
   const rr = { maxRequestResponseSubscriptions: 6, maxStreamingSubscriptions: 3, operationTimeoutInSeconds: 30 };
-  const shadows = make(client, rr);
+  const shadows = told(make(client, rr));
   const call = (op, request) => (shadowName ? shadows[op.replace('Shadow', 'NamedShadow')]({ thingName, shadowName, ...request }) : shadows[op]({ thingName, ...request }));
   const stream = (op) => {
     const s = shadowName ? shadows[op.replace('Shadow', 'NamedShadow')]({ thingName, shadowName }) : shadows[op]({ thingName });
@@ -93,8 +115,15 @@ async function shadowsV2(client, make, shadowName) {
   assert.strictEqual(doc.current.version, 1);
   assert(!doc.previous || !doc.previous.version, JSON.stringify(doc));
 
-  const both = await Promise.all([call('updateShadow', { state: { reported: { rpm: 40 } } }), call('updateShadow', { state: { reported: { mode: 'auto' } } })]);
-  assert.deepStrictEqual(both.map((r) => r.version).sort(), [2, 3]);
+  // One after the other, since two at once are not safe with this SDK (aws-crt 1.33.1). An update listens on two filters. One
+  // that starts when the SUBACK for the first has come and the SUBACK for the second has not still waits for two, as
+  // its pending_subscriptions is set to the number of filters and never to that of the missing ones
+  // (aws-c-mqtt, source/request-response/request_response_client.c): its log says "acquire subscription result: SUBSCRIBING"
+  // and "PENDING_SUBSCRIPTION" behind the first SUBACK, one "RequestSubscribeSuccess" for the operation, no PUBLISH, and
+  // AWS_ERROR_MQTT_REQUEST_RESPONSE_TIMEOUT in the end. On a busy machine that was 5 of 724 pairs. shadowsV1 has two at once.
+  const second = await call('updateShadow', { state: { reported: { rpm: 40 } } });
+  const third = await call('updateShadow', { state: { reported: { mode: 'auto' } } });
+  assert.deepStrictEqual([second.version, third.version], [2, 3]);
   assert.strictEqual((await deltas.got.next()).version, 2); // the third agrees
   await updates.got.next();
   doc = await updates.got.next();
@@ -146,18 +175,22 @@ async function shadowsV1(shadows) {
   assert.deepStrictEqual([r.code, r.message, r.clientToken], [409, 'Version conflict', 'u2']);
   await shadows.publishUpdateShadow({ thingName, clientToken: 'u3', state: { reported: { level: 3 } }, version }, qos);
   assert.strictEqual((await accepted.next()).version, version + 1);
+  await Promise.all(['u4', 'u5'].map((clientToken) => shadows.publishUpdateShadow({ thingName, clientToken, state: { reported: { [clientToken]: true } } }, qos)));
+  const both = [await accepted.next(), await accepted.next()];
+  assert.deepStrictEqual(both.map((r) => r.version), [version + 2, version + 3]);
+  assert.deepStrictEqual(both.map((r) => r.clientToken).sort(), ['u4', 'u5']);
   await shadows.publishGetShadow({ thingName, clientToken: 'g2' }, qos);
   r = await got.next();
-  assert.deepStrictEqual([r.clientToken, r.version, r.state], ['g2', version + 1, { desired: { level: 3 }, reported: { level: 3 } }]);
+  assert.deepStrictEqual([r.clientToken, r.version, r.state], ['g2', version + 3, { desired: { level: 3 }, reported: { level: 3, u4: true, u5: true } }]);
   assert(deltas.empty(), 'a delta came although the two agree');
   await shadows.publishDeleteShadow({ thingName, clientToken: 'd1' }, qos);
   r = await gone.next();
-  assert.deepStrictEqual([r.clientToken, r.version], ['d1', version + 1]);
+  assert.deepStrictEqual([r.clientToken, r.version], ['d1', version + 3]);
 }
 
 // jobsV2 works through the first pending job.
 async function jobsV2(client) {
-  const jobs = iotjobs.IotJobsClientv2.newFromMqtt5(client, { maxRequestResponseSubscriptions: 6, maxStreamingSubscriptions: 2, operationTimeoutInSeconds: 30 });
+  const jobs = told(iotjobs.IotJobsClientv2.newFromMqtt5(client, { maxRequestResponseSubscriptions: 6, maxStreamingSubscriptions: 2, operationTimeoutInSeconds: 30 }));
   const changed = box('next job'), open = box('subscription');
   const s = jobs.createNextJobExecutionChangedStream({ thingName });
   s.on('incomingPublish', (e) => changed.put(e.message));
@@ -201,29 +234,38 @@ async function jobsV1(jobs) {
   for (r = await changed.next(); Object.keys(r.jobs || {}).length > 0; r = await changed.next()); // until nothing is pending
 }
 
+function say(story) {
+  note(`told: ${story}`);
+  console.log(story);
+}
+
 async function main() {
   let c5 = await connect5(thingName);
   await shadowsV2(c5, iotshadow.IotShadowClientv2.newFromMqtt5);
-  console.log('shadow v2 over MQTT 5');
+  say('shadow v2 over MQTT 5');
   await shadowsV2(c5, iotshadow.IotShadowClientv2.newFromMqtt5, 'limits');
-  console.log('named shadow v2 over MQTT 5');
+  say('named shadow v2 over MQTT 5');
   await jobsV2(c5);
-  console.log('jobs v2 over MQTT 5');
+  say('jobs v2 over MQTT 5');
   await stop5(c5);
 
   const c3 = await connect3(thingName);
-  await shadowsV1(new iotshadow.IotShadowClient(c3));
-  console.log('shadow v1 over MQTT 3.1.1');
-  await jobsV1(new iotjobs.IotJobsClient(c3));
-  console.log('jobs v1 over MQTT 3.1.1');
+  await shadowsV1(told(new iotshadow.IotShadowClient(c3)));
+  say('shadow v1 over MQTT 3.1.1');
+  await jobsV1(told(new iotjobs.IotJobsClient(c3)));
+  say('jobs v1 over MQTT 3.1.1');
   await shadowsV2(c3, iotshadow.IotShadowClientv2.newFromMqtt311, 'older');
-  console.log('named shadow v2 over MQTT 3.1.1');
+  say('named shadow v2 over MQTT 3.1.1');
   await c3.disconnect();
 
   c5 = await connect5(thingName);
-  await shadowsV1(iotshadow.IotShadowClient.newFromMqtt5Client(c5));
-  console.log('shadow v1 over MQTT 5');
+  await shadowsV1(told(iotshadow.IotShadowClient.newFromMqtt5Client(c5)));
+  say('shadow v1 over MQTT 5');
   await stop5(c5);
 }
 
-main().then(() => process.exit(0), (e) => { console.error(e); process.exit(1); });
+main().then(() => process.exit(0), (e) => {
+  console.error(e);
+  console.error(`what was asked, and what came:\n${diary.join('\n')}`);
+  process.exit(1);
+});
