@@ -231,6 +231,13 @@ func (a *Authz) Connect(r *Request) (*Principal, error) {
 
 // identify finds out who a client is.
 func (a *Authz) identify(r *Request) (*Principal, error) {
+	protocol := registry.ProtocolMQTT
+	if r.Header != nil {
+		protocol = registry.ProtocolWSS
+	}
+	if err := a.Speaks(r.TLS, protocol); err != nil {
+		return nil, err
+	}
 	if p, err := a.byAuthorizer(r); p != nil || err != nil {
 		return p, err
 	}
@@ -254,13 +261,19 @@ func (a *Authz) identify(r *Request) (*Principal, error) {
 
 // Peer gives the principal of an HTTPS client by its certificate. Thing
 // variables have no values there (developer guide, "Thing policy variables").
-// It gives nil, nil when there is no certificate.
+// It gives nil, nil when there is no certificate, and when it does not count, or not alone:
+// then an authorizer is to be asked ([Authz.Header]).
 func (a *Authz) Peer(state *tls.ConnectionState, remote netip.Addr) (*Principal, error) {
-	if state == nil || len(state.PeerCertificates) == 0 || a.way(state).certificate == never {
+	way := a.way(state)
+	shown := state != nil && len(state.PeerCertificates) > 0
+	if way.certificate == always && !shown {
+		return nil, fault.New(fault.Unauthorized, "a client certificate is needed before an authorizer is asked")
+	}
+	if !shown || way.certificate == never {
 		return nil, nil
 	}
 	c, err := a.admit(state.PeerCertificates[0])
-	if err != nil {
+	if err != nil || way.custom == always {
 		return nil, err
 	}
 	return a.certificate(c, policy.Context{Base: a.reg.Base(), SourceIP: remote, DomainName: state.ServerName, Now: a.clk.Now}), nil

@@ -55,7 +55,7 @@ type Loan struct {
 // here, and NotFound for an alias that is not known. Thing variables have no values, and
 // the policies of the thing's groups count.
 func (a *Authz) Assume(state *tls.ConnectionState, remote netip.Addr, alias, thing string) (*Loan, error) {
-	if state == nil || len(state.PeerCertificates) == 0 || a.way(state).certificate == never {
+	if way := a.way(state); state == nil || len(state.PeerCertificates) == 0 || way.certificate == never || way.custom == always {
 		return nil, fault.New(fault.Unauthorized, "a client certificate is needed")
 	}
 	cert, err := a.admit(state.PeerCertificates[0])

@@ -10,6 +10,7 @@ import (
 	"tidegate/gateway/api/sigv4"
 	"tidegate/gateway/fault"
 	"tidegate/gateway/policy"
+	"tidegate/gateway/registry"
 )
 
 // Keys knows the access keys of those who sign requests. *operators.Operators is one.
@@ -52,6 +53,16 @@ func (a *Authz) Signed(keys Keys, r *http.Request, body []byte, services ...stri
 	return a.Operator(name, func() ([]*policy.Document, bool) { return keys.Documents(name) }), nil
 }
 
+// Caller is Signed for the data plane, where the host that was asked for may take other
+// credentials.
+func (a *Authz) Caller(keys Keys, r *http.Request, body []byte, services ...string) (*Principal, error) {
+	p, err := a.Signed(keys, r, body, services...)
+	if err == nil && a.way(r.TLS).signature == never {
+		return nil, errWay()
+	}
+	return p, err
+}
+
 // Upgrade judges the request with which an HTTP connection is to become an MQTT one. The
 // principal is nil when the request is not signed: the client's certificate is judged at
 // CONNECT, as are credentials there. What cannot come to a good end is refused here.
@@ -64,9 +75,12 @@ func (a *Authz) Upgrade(keys Keys, r *http.Request, listener string) (*Principal
 }
 
 func (a *Authz) upgrade(keys Keys, r *http.Request, listener string) (*Principal, error) {
+	if err := a.Speaks(r.TLS, registry.ProtocolWSS); err != nil {
+		return nil, err
+	}
 	switch {
 	case sigv4.Signed(r):
-		return a.Signed(keys, r, nil, "iotdevicegateway", "iotdata")
+		return a.Caller(keys, r, nil, "iotdevicegateway", "iotdata")
 	case r.TLS != nil && len(r.TLS.PeerCertificates) > 0, a.vouching(), slices.Contains(a.cfg.Anonymous, listener):
 		return nil, nil
 	}

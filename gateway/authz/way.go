@@ -55,6 +55,32 @@ func (a *Authz) way(state *tls.ConnectionState) way {
 	return way{first, first, atLast}
 }
 
+// Speaks refuses a client that speaks another protocol than the domain configuration of
+// the host it has asked for wants, or by an older TLS: protocol is one of registry's. The
+// control plane is not asked for, as the configurations are about devices.
+func (a *Authz) Speaks(state *tls.ConnectionState, protocol string) error {
+	if state == nil {
+		return nil
+	}
+	d := a.reg.DomainOf(state.ServerName)
+	switch {
+	case d == nil:
+		return nil
+	case d.Protocol != registry.ProtocolDefault && d.Protocol != protocol:
+		return fault.New(fault.Forbidden, "the host that was asked for takes %s, and not %s", d.Protocol, protocol)
+	case state.Version < tls.VersionTLS13 && !d.TLS12():
+		return fault.New(fault.Forbidden, "the host that was asked for takes TLS 1.3 alone")
+	}
+	return nil
+}
+
+// Wants says whether the domain configuration of a host wants a protocol, so that no ALPN
+// is needed.
+func (a *Authz) Wants(host, protocol string) bool {
+	d := a.reg.DomainOf(host)
+	return d != nil && d.Protocol == protocol
+}
+
 // errWay is the answer to who shows what does not count.
 func errWay() error {
 	return fault.New(fault.Unauthorized, "the host that was asked for takes other credentials")

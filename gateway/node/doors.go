@@ -11,6 +11,7 @@ import (
 	"tidegate/gateway/api/data"
 	"tidegate/gateway/api/files"
 	"tidegate/gateway/api/lend"
+	"tidegate/gateway/authz"
 	"tidegate/gateway/broker"
 	"tidegate/gateway/ingest"
 	"tidegate/gateway/listen"
@@ -44,7 +45,13 @@ func (n *Node) openDoors(g *supervise.Group, set *metrics.Set, road *ingest.Road
 	http := func(t *broker.Transport) { web.Serve(t.NetConn()) }
 	mqtts := listen.NewSecure("mqtts", n.identity.ServerTLS(), n.Log, []listen.Protocol{{Name: "x-amzn-mqtt-ca", Door: mqtt("mqtts")}, {Name: "mqtt", Door: mqtt("mqtts")}}, mqtt("mqtts"))
 	https := listen.NewSecure("https", n.identity.ServerTLS(), n.Log, []listen.Protocol{{Name: "x-amzn-mqtt-ca", Door: mqtt("https")}, {Name: "mqtt", Door: mqtt("https")},
-		{Name: "x-amzn-http-ca", Door: http}, {Name: "http/1.1", Door: http}}, http)
+		{Name: "x-amzn-http-ca", Door: http}, {Name: "http/1.1", Door: http}}, func(t *broker.Transport) {
+		if n.authz.Wants(t.State().ServerName, registry.ProtocolMQTT) {
+			mqtt("https")(t)
+			return
+		}
+		http(t)
+	})
 	for _, d := range []interface{ Metrics(*metrics.Set) }{openWeb, web, mqtts, https} {
 		d.Metrics(set)
 	}
@@ -98,16 +105,24 @@ func (n *Node) disconnect(client string, withWill, clean bool) bool {
 // front leads requests to who answers them. The two planes share paths; there the name
 // of the service in the signature tells them apart.
 func (n *Node) front(ws http.Handler, plane *data.Data, admin *control.Control, lender *lend.Lend) http.Handler {
+	devices := func(h http.Handler, w http.ResponseWriter, r *http.Request) {
+		if err := n.authz.Speaks(r.TLS, registry.ProtocolHTTPS); err != nil {
+			n.authz.Refused(authz.Refusal{What: "request", Name: r.URL.Path, Remote: authz.RemoteOf(r), Err: err})
+			plane.Refuse(w, r, err)
+			return
+		}
+		h.ServeHTTP(w, r)
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case r.URL.Path == "/mqtt":
 			ws.ServeHTTP(w, r)
 		case files.Serves(r):
-			n.work.door.ServeHTTP(w, r)
+			devices(n.work.door, w, r)
 		case lender.Serves(r):
-			lender.ServeHTTP(w, r)
+			devices(lender, w, r)
 		case plane.Serves(r) && !forControl(r, admin):
-			plane.ServeHTTP(w, r)
+			devices(plane, w, r)
 		default:
 			admin.ServeHTTP(w, r)
 		}

@@ -3,6 +3,7 @@ package registry
 import (
 	"crypto/rand"
 	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,7 +20,7 @@ type Domain struct {
 	Authorizer   string            `json:",omitempty"` // the default one for this name
 	Override     bool              `json:",omitempty"` // a client may name another authorizer
 	Auth         string            // how clients prove who they are, one of the Auth constants
-	Protocol     string            // SECURE_MQTT, MQTT_WSS, HTTPS or DEFAULT
+	Protocol     string            // what clients speak, one of the Protocol constants
 	Disabled     bool              `json:",omitempty"` // it has no effect
 	TLSPolicy    string            `json:",omitempty"` // name of a security policy
 	Tags         map[string]string `json:",omitempty"`
@@ -35,6 +36,21 @@ const (
 	AuthSigV4    = "AWS_SIGV4"
 	AuthBothX509 = "CUSTOM_AUTH_X509" // a certificate, and then an authorizer
 )
+
+// What clients of a domain configuration speak.
+const (
+	ProtocolDefault = "DEFAULT" // whatever is served on the port
+	ProtocolMQTT    = "SECURE_MQTT"
+	ProtocolWSS     = "MQTT_WSS"
+	ProtocolHTTPS   = "HTTPS"
+)
+
+// securityPolicies are the names of what TLS AWS has for a domain, and whether version 1.2
+// is taken. Those that go below are not among them: TLS 1.2 is the least there is here.
+var securityPolicies = map[string]bool{"": true, "IotSecurityPolicy_TLS13_1_3_2022_10": false, "IotSecurityPolicy_TLS13_1_2_2022_10": true, "IotSecurityPolicy_TLS12_1_2_2022_10": true}
+
+// TLS12 says whether clients may come by TLS 1.2.
+func (d *Domain) TLS12() bool { return securityPolicies[d.TLSPolicy] }
 
 var (
 	ruleDomain = newRule("domainConfigurationName", 1, 128, `[\w.-]+`)
@@ -118,10 +134,16 @@ func (tx *Tx) setDomain(d *Domain) error {
 	}
 	switch d.Protocol {
 	case "":
-		d.Protocol = "DEFAULT"
-	case "DEFAULT", "SECURE_MQTT", "MQTT_WSS", "HTTPS":
+		d.Protocol = ProtocolDefault
+	case ProtocolDefault, ProtocolMQTT, ProtocolWSS, ProtocolHTTPS:
 	default:
-		return fault.New(fault.Invalid, "applicationProtocol is %q, expected SECURE_MQTT, MQTT_WSS, HTTPS or DEFAULT", d.Protocol)
+		return fault.New(fault.Invalid, "applicationProtocol is %q, expected %s, %s, %s or %s", d.Protocol, ProtocolMQTT, ProtocolWSS, ProtocolHTTPS, ProtocolDefault)
+	}
+	if d.Protocol == ProtocolMQTT && d.Auth == AuthSigV4 {
+		return fault.New(fault.Invalid, "nobody could come in: %s carries no signature, it needs another authenticationType than %s", ProtocolMQTT, AuthSigV4)
+	}
+	if _, known := securityPolicies[d.TLSPolicy]; !known {
+		return fault.New(fault.Invalid, "securityPolicy is %q, expected one of %s", d.TLSPolicy, strings.Join(slices.Sorted(maps.Keys(securityPolicies))[1:], ", "))
 	}
 	set(tx, &tx.r.domains, "domain", d.Name, d)
 	return nil

@@ -70,9 +70,9 @@ func (c *Control) domainNames(d *registry.Domain) map[string]string {
 	return map[string]string{"domainConfigurationName": d.Name, "domainConfigurationArn": c.Registry.ARN("domainconfiguration", d.Name+"/"+d.ID)}
 }
 
-// domains are the operations of domain configurations: which authorizer, and which way of
-// proving who one is, holds for clients that ask for a host name. The gateway's own
-// certificate serves them all.
+// domains are the operations of domain configurations: which protocol, which authorizer, and
+// which way of proving who one is, holds for clients that ask for a host name. The
+// gateway's own certificate serves them all; identity.names has it bear theirs.
 func (c *Control) domains() []restjson.Op {
 	reg := c.Registry
 	return []restjson.Op{

@@ -136,7 +136,7 @@ func (d *Data) refused(op *restjson.Op, r *http.Request, caller any, err error) 
 // authenticate says who calls: by signature where there is one, else by certificate.
 func (d *Data) authenticate(op *restjson.Op, r *http.Request, body []byte) (any, error) {
 	if sigv4.Signed(r) {
-		return d.Auth.Signed(d.Operators, r, body, services...)
+		return d.Auth.Caller(d.Operators, r, body, services...)
 	}
 	p, err := d.Auth.Peer(r.TLS, authz.RemoteOf(r))
 	if err != nil && d.ofJobs[op.Name] { // spec/jobs.md §3.4
