@@ -39,12 +39,19 @@ func TestMatchers(t *testing.T) {
 		{"subset with an absent key", `{"$match":"subset","value":{"b":1},"absent":["c"]}`, `{"b":1,"c":2}`, false, false},
 		{"any", `{"a":{"$match":"any"}}`, `{"a":null}`, true, true},
 		{"any of nothing", `{"a":{"$match":"any"}}`, `{}`, false, false},
+		{"epochSeconds of a clock moved too far", `{"$match":"epochSeconds"}`, fmt.Sprint(now.Unix() + 130), false, false},
 	} {
-		if got := matchTop([]byte(c.want), []byte(c.got)) == nil; got != c.top {
+		if got := matchTop([]byte(c.want), []byte(c.got), at(now)) == nil; got != c.top {
 			t.Errorf("%s: as a payload got %v, want %v", c.what, got, c.top)
 		}
 		if got := matchExact([]byte(c.want), []byte(c.got)) == nil; got != c.exact {
 			t.Errorf("%s: exactly got %v, want %v", c.what, got, c.exact)
+		}
+	}
+	moved := span{now, now.Add(time.Hour)} // by a sequence
+	for s, want := range map[int64]bool{-130: false, 0: true, 1800: true, 3700: true, 3730: false} {
+		if got := matchTop([]byte(`{"$match":"epochSeconds"}`), fmt.Append(nil, now.Unix()+s), moved) == nil; got != want {
+			t.Errorf("%d s after the begin of a sequence that moved its clock: got %v, want %v", s, got, want)
 		}
 	}
 }

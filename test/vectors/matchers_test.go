@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"math/big"
 	"os"
 	"path/filepath"
@@ -68,14 +69,19 @@ func decode(b []byte) (any, error) {
 	return v, nil
 }
 
+// span is the time a sequence has seen so far: from its begin to where it has moved its clock. A time within it is "now".
+type span struct{ from, to time.Time }
+
+func at(t time.Time) span { return span{t, t} }
+
 // matchExact compares JSON texts at every level; want may hold matchers.
-func matchExact(want, got []byte) error { return matchTexts(want, got, false) }
+func matchExact(want, got []byte) error { return matchTexts(want, got, false, at(time.Now())) }
 
 // matchTop compares JSON texts as payloads and bodies are: of an object at the top, keys
 // that want does not name are ignored.
-func matchTop(want, got []byte) error { return matchTexts(want, got, true) }
+func matchTop(want, got []byte, now span) error { return matchTexts(want, got, true, now) }
 
-func matchTexts(want, got []byte, loose bool) error {
+func matchTexts(want, got []byte, loose bool, now span) error {
 	w, err := decode(want)
 	if err != nil {
 		return fmt.Errorf("expectation: %w", err)
@@ -84,14 +90,14 @@ func matchTexts(want, got []byte, loose bool) error {
 	if err != nil {
 		return fmt.Errorf("got %q, which is not JSON: %w; want %s", got, err, want)
 	}
-	if err := match("", w, g, loose, time.Now()); err != nil {
+	if err := match("", w, g, loose, now); err != nil {
 		return fmt.Errorf("%w\n got %s\nwant %s", err, got, want)
 	}
 	return nil
 }
 
 // match compares a decoded value with what is wanted. path tells where it stands.
-func match(path string, want, got any, loose bool, now time.Time) error {
+func match(path string, want, got any, loose bool, now span) error {
 	differ := func() error { return fmt.Errorf("at %q: got %s, want %s", path, text(got), text(want)) }
 	switch w := want.(type) {
 	case map[string]any:
@@ -142,14 +148,18 @@ func match(path string, want, got any, loose bool, now time.Time) error {
 }
 
 // matcher compares with a {"$match": …}.
-func matcher(path, kind string, m map[string]any, got any, now time.Time) error {
+func matcher(path, kind string, m map[string]any, got any, now span) error {
 	fail := func() error { return fmt.Errorf("at %q: got %s, want %s", path, text(got), text(m)) }
 	near := func(unit time.Duration) error {
 		n, ok := rat(got)
 		if !ok || !n.IsInt() {
 			return fail()
 		}
-		if d := now.Sub(time.Unix(0, 0)) - time.Duration(n.Num().Int64())*unit; !n.Num().IsInt64() || d > 2*time.Minute || d < -2*time.Minute {
+		if most := int64(math.MaxInt64 / unit); !n.Num().IsInt64() || n.Num().Int64() > most || n.Num().Int64() < 0 {
+			return fail()
+		}
+		t := time.Unix(0, 0).Add(time.Duration(n.Num().Int64()) * unit)
+		if t.Before(now.from.Add(-2*time.Minute)) || t.After(now.to.Add(2*time.Minute)) {
 			return fail()
 		}
 		return nil

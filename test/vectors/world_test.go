@@ -33,11 +33,14 @@ type step struct {
 		Topic       string
 		Payload     json.RawMessage
 		PayloadText *string
+		// PayloadBase64 is what neither JSON nor text can say.
+		PayloadBase64 []byte
 	}
 	REST *struct {
 		Service, Method, Path string
 		Body                  json.RawMessage
 		BodyText              *string
+		BodyBase64            []byte
 	}
 	Control *struct {
 		Operation string
@@ -59,14 +62,57 @@ type step struct {
 		Payload json.RawMessage
 		Absent  []string
 	}
-	ExpectNoPublish []string
-	ExpectResponse  *struct {
-		Status    int
-		ErrorType string
-		Body      json.RawMessage
-	}
+	ExpectNoPublish  []string
+	ExpectResponse   *expectation
 	ExpectDeliveries []struct{ ClientID, Topic string }
 	ExpectNoDelivery []struct{ ClientID, Topic string }
+}
+
+// octets gives what is sent: JSON, literal text or any bytes.
+func octets(doc json.RawMessage, text *string, raw []byte) []byte {
+	switch {
+	case text != nil:
+		return []byte(*text)
+	case raw != nil:
+		return raw
+	}
+	return doc
+}
+
+// expectation is what must be answered; what it does not name may be anything.
+type expectation struct {
+	Status    int
+	ErrorType string
+	Body      json.RawMessage
+	Absent    []string
+}
+
+// check says why an answer is not the one expected.
+func (want *expectation) check(got response, now span) error {
+	if want == nil {
+		return nil
+	}
+	if got.status != want.Status || got.errorType != want.ErrorType && (want.ErrorType != "" || want.Status < 400) {
+		return fmt.Errorf("answered %d %s %s, want %d %s", got.status, got.errorType, got.body, want.Status, want.ErrorType)
+	}
+	if want.Body != nil {
+		if err := matchTop(want.Body, got.body, now); err != nil {
+			return err
+		}
+	}
+	return without(want.Absent, got.body)
+}
+
+// without says which member of a JSON object is there that must not be.
+func without(absent []string, got []byte) error {
+	var members map[string]any
+	_ = json.Unmarshal(got, &members)
+	for _, k := range absent {
+		if _, there := members[k]; there {
+			return fmt.Errorf("%q must not be there: %s", k, got)
+		}
+	}
+	return nil
 }
 
 // response is what a call over HTTPS or of the control plane answers.
@@ -88,6 +134,7 @@ type world struct {
 	wills   map[string]mqtt.Message
 	subs    map[string][]string // filters by client
 	seen    []mqtt.Message      // what the step at hand has caused
+	now     span
 }
 
 func newWorld(t *testing.T) *world {
@@ -112,7 +159,7 @@ func newWorld(t *testing.T) *world {
 	}
 	fleet.Watch(jobRoom.Changed)
 	room := shadow.New(clk, shadow.DefaultLimits())
-	w := &world{db: db, clk: clk, topics: reserved.New(), room: room, reg: reg, wills: map[string]mqtt.Message{}, subs: map[string][]string{}}
+	w := &world{now: at(clk.Now()), db: db, clk: clk, topics: reserved.New(), room: room, reg: reg, wills: map[string]mqtt.Message{}, subs: map[string][]string{}}
 	w.shadows = reserved.NewShadows(room, clk, log)
 	w.topics.Serve(awstopic.Shadow, w.shadows.Handle)
 	w.jobs = reserved.NewJobs(jobRoom, db, clk, log)
@@ -168,15 +215,9 @@ func (w *world) step(s *step) error {
 	if err != nil {
 		return err
 	}
-	if want := s.ExpectResponse; want != nil {
-		if got.status != want.Status || got.errorType != want.ErrorType {
-			return fmt.Errorf("answered %d %s %s, want %d %s", got.status, got.errorType, got.body, want.Status, want.ErrorType)
-		}
-		if want.Body != nil {
-			if err := matchTop(want.Body, got.body); err != nil {
-				return err
-			}
-		}
+	w.now.to = w.clk.Now()
+	if err := s.ExpectResponse.check(got, w.now); err != nil {
+		return err
 	}
 	for _, want := range s.ExpectPublishes {
 		if err := w.published(want.Topic, want.Payload, want.Absent); err != nil {
@@ -219,15 +260,15 @@ func (w *world) published(topic string, payload json.RawMessage, absent []string
 		if m.Topic != topic {
 			continue
 		}
-		if err = matchTop(payload, listed(payload, m.Payload)); err != nil {
-			continue
+		if err = nil; payload != nil {
+			err = matchTop(payload, listed(payload, m.Payload), w.now)
 		}
-		var members map[string]any
-		_ = json.Unmarshal(m.Payload, &members)
-		if err = nil; !slices.ContainsFunc(absent, func(k string) bool { _, there := members[k]; return there }) {
+		if err == nil {
+			err = without(absent, m.Payload)
+		}
+		if err == nil {
 			return nil
 		}
-		err = fmt.Errorf("one of %v is there: %s", absent, m.Payload)
 	}
 	return err
 }
@@ -259,10 +300,7 @@ func listed(want, got []byte) []byte {
 func (w *world) stimulate(s *step) (response, error) {
 	switch {
 	case s.MQTT != nil:
-		payload := []byte(s.MQTT.Payload)
-		if s.MQTT.PayloadText != nil {
-			payload = []byte(*s.MQTT.PayloadText)
-		}
+		payload := octets(s.MQTT.Payload, s.MQTT.PayloadText, s.MQTT.PayloadBase64)
 		client := s.MQTT.ClientID
 		if client == "" {
 			client = "pump1"
@@ -274,11 +312,7 @@ func (w *world) stimulate(s *step) (response, error) {
 		}
 		return response{}, w.publish(mqtt.Message{Topic: s.MQTT.Topic, Payload: payload, QoS: 1, From: client})
 	case s.REST != nil:
-		body := []byte(s.REST.Body)
-		if s.REST.BodyText != nil {
-			body = []byte(*s.REST.BodyText)
-		}
-		return w.rest(s.REST.Method, s.REST.Path, body)
+		return w.rest(s.REST.Method, s.REST.Path, octets(s.REST.Body, s.REST.BodyText, s.REST.BodyBase64))
 	case s.Control != nil:
 		return w.control(s.Control.Operation, s.Control.Input)
 	case s.Connect != nil:
@@ -409,7 +443,11 @@ func (w *world) rest(method, path string, body []byte) (response, error) {
 	}
 	if thing, ok := strings.CutPrefix(u.Path, "/api/things/shadow/ListNamedShadowsForThing/"); ok && method == "GET" {
 		size := 0
-		_, _ = fmt.Sscan(q.Get("pageSize"), &size)
+		if q.Has("pageSize") {
+			if size, err = strconv.Atoi(q.Get("pageSize")); err != nil || size == 0 {
+				size = -1 // as wrong as it is at the door
+			}
+		}
 		names, next, err := w.room.List(w.db, thing, size, q.Get("nextToken"))
 		if err != nil {
 			return refusal(err), nil
@@ -443,13 +481,18 @@ func (w *world) rest(method, path string, body []byte) (response, error) {
 			out = a.Body
 			return err
 		}
-		return fault.New(fault.Unsupported, "method")
+		return errMethod
 	})
+	if errors.Is(err, errMethod) {
+		return response{status: 405, errorType: "MethodNotAllowedException", body: []byte("{}")}, nil
+	}
 	if err != nil {
 		return refusal(err), nil
 	}
 	return response{status: 200, body: out}, nil
 }
+
+var errMethod = errors.New("method not allowed")
 
 // refusal is an error as the data plane shows it (spec/shadow.md §6).
 func refusal(err error) response {
