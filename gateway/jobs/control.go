@@ -281,8 +281,8 @@ func (r *Room) Associate(tx Tx, tell func(Notice), id string, targets []string, 
 }
 
 // CancelExecution cancels the newest execution of a job on a thing; one in progress needs
-// force, else it is refused with ErrTransition. expected is its version, 0 for any.
-func (r *Room) CancelExecution(tx Tx, tell func(Notice), id, thing string, expected int64, details map[string]string, hard bool) error {
+// force, else it is refused with ErrTransition. expected is its version, nil for any.
+func (r *Room) CancelExecution(tx Tx, tell func(Notice), id, thing string, expected *int64, details map[string]string, hard bool) error {
 	if err := r.checkDetails(details); err != nil {
 		return err
 	}
@@ -301,8 +301,8 @@ func (r *Room) CancelExecution(tx Tx, tell func(Notice), id, thing string, expec
 	switch {
 	case !may(who, x.Status, Canceled):
 		return fault.Wrap(fault.Conflict, &StateError{ErrTransition, x.state()}, "The execution of job %s on %s is %s and cannot be cancelled", id, thing, x.Status)
-	case expected != 0 && expected != x.Version:
-		return fault.Wrap(fault.Conflict, &StateError{ErrVersion, x.state()}, "The version is %d and not %d", x.Version, expected)
+	case expected != nil && *expected != x.Version:
+		return fault.Wrap(fault.Conflict, &StateError{ErrVersion, x.state()}, "The version is %d and not %d", x.Version, *expected)
 	}
 	if details != nil {
 		x.Details = details

@@ -136,7 +136,7 @@ func (r *Room) Describe(tx Tx, thing, job string, req DescribeRequest) (*View, e
 type UpdateRequest struct {
 	Status   Status
 	Details  map[string]string // nil: as they are
-	Expected int64             // version; 0: any
+	Expected *int64            // version; nil: any
 	Number   int64             // 0: the newest
 	Step     int               // minutes; -1 ends the step timer, 0 leaves it
 	State    bool              // the answer holds the state
@@ -182,8 +182,8 @@ func (r *Room) Update(tx Tx, tell func(Notice), thing, job string, req UpdateReq
 		return out, refused(ErrTransition, "An execution that is %s cannot become %s", x.Status, req.Status)
 	case j.over(x):
 		return out, refused(ErrTransition, "Job %s was cancelled", job)
-	case req.Expected != 0 && req.Expected != x.Version:
-		return out, refused(ErrVersion, "The version is %d and not %d", x.Version, req.Expected)
+	case req.Expected != nil && *req.Expected != x.Version:
+		return out, refused(ErrVersion, "The version is %d and not %d", x.Version, *req.Expected)
 	}
 	number := x.Number
 	if req.Details != nil {

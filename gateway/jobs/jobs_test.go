@@ -83,7 +83,7 @@ func TestEveryTransition(t *testing.T) {
 		for _, force := range []bool{false, true} {
 			id := reach(from)
 			err := h.commit(func(tx jobs.Tx, tell func(jobs.Notice)) error {
-				return h.CancelExecution(tx, tell, id, "p", 0, nil, force)
+				return h.CancelExecution(tx, tell, id, "p", nil, nil, force)
 			})
 			if want := from == jobs.Queued || from == jobs.InProgress && force; want != (err == nil) || !want && !errors.Is(err, jobs.ErrTransition) {
 				t.Errorf("cancel of %s, force %v: %v", from, force, err)

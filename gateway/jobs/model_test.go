@@ -228,7 +228,7 @@ func modelStep(t *rapid.T, h *house, m *model, things []string, g, id string) {
 		s := rapid.SampledFrom([]jobs.Status{jobs.InProgress, jobs.Succeeded, jobs.Failed, jobs.Failed, jobs.Rejected}).Draw(t, "status")
 		req := jobs.UpdateRequest{Status: s, State: true}
 		if x != nil && rapid.IntRange(0, 3).Draw(t, "lock") == 0 {
-			req.Expected = x.version + int64(rapid.IntRange(-1, 1).Draw(t, "off"))
+			req.Expected = new(x.version + int64(rapid.IntRange(-1, 1).Draw(t, "off")))
 		}
 		up, err := h.update(name, j.id, req)
 		switch {
@@ -240,7 +240,7 @@ func modelStep(t *rapid.T, h *house, m *model, things []string, g, id string) {
 			if !errors.Is(err, jobs.ErrTransition) {
 				t.Fatalf("%s became %s: %v", x.status, s, err)
 			}
-		case req.Expected != 0 && req.Expected != x.version:
+		case req.Expected != nil && *req.Expected != x.version:
 			if !errors.Is(err, jobs.ErrVersion) {
 				t.Fatal(err)
 			}
@@ -266,7 +266,7 @@ func modelStep(t *rapid.T, h *house, m *model, things []string, g, id string) {
 		}
 	case op == 8:
 		err := h.commit(func(tx jobs.Tx, tell func(jobs.Notice)) error {
-			return h.CancelExecution(tx, tell, j.id, name, 0, nil, force)
+			return h.CancelExecution(tx, tell, j.id, name, nil, nil, force)
 		})
 		ok := x != nil && (x.status == jobs.Queued || x.status == jobs.InProgress && force)
 		if ok != (err == nil) {

@@ -152,10 +152,13 @@ func (q *Request) Describe() (DescribeRequest, error) {
 
 // Update reads the request as one of UpdateJobExecution.
 func (q *Request) Update() (UpdateRequest, error) {
-	u := UpdateRequest{Status: Status(q.text("status")), Details: q.details(), Expected: q.number("expectedVersion"), Number: q.positive("executionNumber"),
+	u := UpdateRequest{Status: Status(q.text("status")), Details: q.details(), Number: q.positive("executionNumber"),
 		Step: q.step(), State: q.flag("includeJobExecutionState", false), Document: q.flag("includeJobDocument", false)}
-	if u.Expected < 0 {
-		q.wrong("expectedVersion", "at least 0")
+	if q.member("expectedVersion") != nil { // 0 is one, which no execution has
+		n := q.number("expectedVersion")
+		if u.Expected = &n; n < 0 {
+			q.wrong("expectedVersion", "at least 0")
+		}
 	}
 	return u, q.problems
 }

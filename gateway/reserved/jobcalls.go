@@ -283,7 +283,7 @@ var jobOps = map[string]func(*Jobs, []byte) (any, error){
 	"CancelJobExecution": changes(func(j *Jobs, tx jobs.Tx, tell func(jobs.Notice), in struct {
 		JobID, ThingName string
 		Force            bool
-		ExpectedVersion  int64
+		ExpectedVersion  *int64
 		StatusDetails    map[string]string
 	}) (any, error) {
 		return nil, j.room.CancelExecution(tx, tell, in.JobID, in.ThingName, in.ExpectedVersion, in.StatusDetails, in.Force)

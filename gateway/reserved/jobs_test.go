@@ -158,6 +158,8 @@ me $next/get/accepted {"execution":{"jobId":"j","thingName":"p","status":"IN_PRO
 me j/update/accepted {"executionState":{"status":"IN_PROGRESS","statusDetails":{"s":"dl"},"versionNumber":3},"jobDocument":{"op": "x"},"timestamp":T}`},
 		{"j/update", `{"status":"IN_PROGRESS","expectedVersion":2,"clientToken":"b"}`, `
 me j/update/rejected {"code":"VersionMismatch","message":"The version is 3 and not 2","executionState":{"status":"IN_PROGRESS","statusDetails":{"s":"dl"},"versionNumber":3},"timestamp":T,"clientToken":"b"}`},
+		{"j/update", `{"status":"SUCCEEDED","expectedVersion":0}`, `
+me j/update/rejected {"code":"VersionMismatch","message":"The version is 3 and not 0","executionState":{"status":"IN_PROGRESS","statusDetails":{"s":"dl"},"versionNumber":3},"timestamp":T}`},
 		{"j/update", `{"status":"SUCCEEDED"}`, `
 me j/update/accepted {"timestamp":T}
 * notify {"timestamp":T,"jobs":{}}
@@ -291,6 +293,7 @@ func TestTheControlPlane(t *testing.T) {
 			`"numberOfInProgressThings":0,"numberOfRemovedThings":0,"numberOfTimedOutThings":0},"isConcurrent":false,"description":"d","timeoutConfig":{"inProgressTimeoutInMinutes":3}}}`},
 		{"ListJobs", `{"status":"IN_PROGRESS"}`, `{"jobs":[{"jobArn":"arn:aws:iot:local-1:000000000000:job/j","jobId":"j","targetSelection":"SNAPSHOT","status":"IN_PROGRESS","createdAt":T,"lastUpdatedAt":T,"isConcurrent":false}]}`},
 		{"ListJobExecutionsForJob", `{"jobId":"j"}`, `{"executionSummaries":[{"thingArn":"arn:aws:iot:local-1:000000000000:thing/p","jobExecutionSummary":{"status":"QUEUED","queuedAt":T,"lastUpdatedAt":T,"executionNumber":1}}]}`},
+		{"CancelJobExecution", `{"jobId":"j","thingName":"p","expectedVersion":0}`, `conflict: The version is 1 and not 0`},
 		{"CancelJobExecution", `{"jobId":"j","thingName":"p","statusDetails":{"why":"not"},"expectedVersion":1}`, `null`},
 		{"DescribeJobExecution", `{"jobId":"j","thingName":"p"}`, `{"execution":{"jobId":"j","status":"CANCELED","statusDetails":{"detailsMap":{"why":"not"}},"thingArn":"arn:aws:iot:local-1:000000000000:thing/p","queuedAt":T,"lastUpdatedAt":T,"executionNumber":1,"versionNumber":2}}`},
 		{"ListJobExecutionsForThing", `{"thingName":"p"}`, `{"executionSummaries":[{"jobId":"j","jobExecutionSummary":{"status":"CANCELED","queuedAt":T,"lastUpdatedAt":T,"executionNumber":1}}]}`},
