@@ -465,6 +465,9 @@ func (w *world) rest(method, path string, body []byte) (response, error) {
 		return response{}, fmt.Errorf("%s %s is unknown to this runner", method, path)
 	}
 	id := shadow.ID{Thing: thing, Name: q.Get("name")}
+	if q.Has("name") && id.Name == "" {
+		id.Name = "/" // as wrong as it is at the door
+	}
 	var out []byte
 	err = w.commit(func(u *store.Unit, emit func(mqtt.Message)) error {
 		switch method {

@@ -181,39 +181,48 @@ type publishIn struct {
 }
 
 type shadowIn struct {
-	Thing   string `at:"path,thingName"`
-	Name    string `at:"query,name"`
-	Payload []byte `at:"body"`
+	Thing   string  `at:"path,thingName"`
+	Name    *string `at:"query,name"`
+	Payload []byte  `at:"body"`
 }
 
 // resource is the shadow's part of an ARN.
 func (in *shadowIn) resource() string {
-	if in.Name == "" {
+	if in.Name == nil {
 		return in.Thing
 	}
-	return in.Thing + "/" + in.Name
+	return in.Thing + "/" + *in.Name
 }
 
-func (in *shadowIn) id() shadow.ID { return shadow.ID{Thing: in.Thing, Name: in.Name} }
+// id names the shadow. A name without a letter is one that is wrong, not the classic shadow.
+func (in *shadowIn) id() (shadow.ID, error) {
+	id := shadow.ID{Thing: in.Thing}
+	if in.Name != nil {
+		if id.Name = *in.Name; id.Name == "" {
+			return id, fault.New(fault.Invalid, "Invalid shadow name")
+		}
+	}
+	return id, nil
+}
 
 func (d *Data) ops() []restjson.Op {
 	return []restjson.Op{
 		restjson.Handle("Publish", "POST", "/topics/{topic+}", d.publish),
 		restjson.Handle("GetThingShadow", "GET", "/things/{thingName}/shadow", func(c *restjson.Call, in *shadowIn) (any, error) {
-			return d.shadow(c, in, policy.GetThingShadow, func(u *store.Unit, _ func(mqtt.Message)) ([]byte, error) {
-				a, err := d.Shadows.Get(u, in.id(), nil)
+			return d.shadow(c, in, policy.GetThingShadow, func(u *store.Unit, id shadow.ID, _ func(mqtt.Message)) ([]byte, error) {
+				a, err := d.Shadows.Get(u, id, nil)
 				return a.Body, err
 			})
 		}),
 		restjson.Handle("UpdateThingShadow", "POST", "/things/{thingName}/shadow", func(c *restjson.Call, in *shadowIn) (any, error) {
-			return d.shadow(c, in, policy.UpdateThingShadow, func(u *store.Unit, emit func(mqtt.Message)) ([]byte, error) {
-				a, err := d.Shadows.Update(u, in.id(), who(c), in.Payload, emit)
+			return d.shadow(c, in, policy.UpdateThingShadow, func(u *store.Unit, id shadow.ID, emit func(mqtt.Message)) ([]byte, error) {
+				a, err := d.Shadows.Update(u, id, who(c), in.Payload, emit)
 				return a.Accepted, err
 			})
 		}),
 		restjson.Handle("DeleteThingShadow", "DELETE", "/things/{thingName}/shadow", func(c *restjson.Call, in *shadowIn) (any, error) {
-			return d.shadow(c, in, policy.DeleteThingShadow, func(u *store.Unit, emit func(mqtt.Message)) ([]byte, error) {
-				a, err := d.Shadows.Delete(u, in.id(), who(c), nil, emit)
+			return d.shadow(c, in, policy.DeleteThingShadow, func(u *store.Unit, id shadow.ID, emit func(mqtt.Message)) ([]byte, error) {
+				a, err := d.Shadows.Delete(u, id, who(c), nil, emit)
 				return a.Body, err
 			})
 		}),
@@ -266,14 +275,18 @@ func who(c *restjson.Call) shadow.Who {
 
 // shadow authorizes a request, commits what it does, and answers when that is on the
 // disk.
-func (d *Data) shadow(c *restjson.Call, in *shadowIn, action policy.Action, do func(u *store.Unit, emit func(mqtt.Message)) ([]byte, error)) (any, error) {
+func (d *Data) shadow(c *restjson.Call, in *shadowIn, action policy.Action, do func(u *store.Unit, id shadow.ID, emit func(mqtt.Message)) ([]byte, error)) (any, error) {
 	if err := may(c, action, in.resource()); err != nil {
+		return nil, err
+	}
+	id, err := in.id()
+	if err != nil {
 		return nil, err
 	}
 	var body []byte
 	done := make(chan error, 1)
-	err := d.Road.Commit(func(u *store.Unit, emit func(mqtt.Message)) (err error) {
-		body, err = do(u, emit)
+	err = d.Road.Commit(func(u *store.Unit, emit func(mqtt.Message)) (err error) {
+		body, err = do(u, id, emit)
 		return err
 	}, func(err error) { done <- err })
 	if err == nil {

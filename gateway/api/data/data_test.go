@@ -281,6 +281,9 @@ func TestShadows(t *testing.T) {
 	if got := r.wants(r.call(nil, "GET", "/things/pump/shadow?name=cfg", ""), 200, ""); got.body["state"] == nil {
 		t.Errorf("got: %v", got.body)
 	}
+	for _, method := range []string{"GET", "POST", "DELETE"} { // an empty name is not the classic shadow
+		r.wants(r.call(nil, method, "/things/pump/shadow?name=", `{"state":{}}`), 400, "InvalidRequestException")
+	}
 	r.wants(r.call(nil, "DELETE", "/things/pump/shadow", ""), 200, "")
 	r.wants(r.call(nil, "GET", "/things/pump/shadow", ""), 404, "ResourceNotFoundException")
 }
