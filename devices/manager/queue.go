@@ -43,7 +43,7 @@ type queue struct {
 }
 
 type entry struct {
-	sample  uint64 // readings of one sample have the same
+	sample  uint64 // readings of one sample of one device have the same
 	point   *point
 	reading devices.Reading
 	undated *undated // good, but for the clock that could not be trusted; nil: nothing to mend
@@ -111,7 +111,7 @@ func (q *queue) take() (Sample, bool) {
 	s := Sample{Device: first.point.dev.name, Thing: first.point.dev.thing, Group: first.point.Group}
 	kept := q.entries[:0]
 	for _, e := range q.entries {
-		if e.sample != first.sample || e.point.Group != s.Group {
+		if e.point.dev != first.point.dev || e.sample != first.sample || e.point.Group != s.Group { // each device numbers its own
 			kept = append(kept, e)
 			continue
 		}

@@ -80,3 +80,21 @@ func TestASampleIsTakenWholeAndByGroup(t *testing.T) {
 		t.Error("something is left")
 	}
 }
+
+// Readings of one device were once told in a message of another whose samples happened to
+// have the same number: two meters of one kind on two buses.
+func TestSamplesOfTwoDevicesAreNeverJoined(t *testing.T) {
+	q := newQueue(clock.System())
+	now := time.Now()
+	entries := func(name string) []entry {
+		p := &point{Point: devices.Point{Name: "power", Group: "power"}, dev: &device{name: name, thing: name}}
+		return []entry{{sample: 7, point: p, reading: devices.Reading{Point: "power", At: now, Quality: devices.Good}}}
+	}
+	q.put(entries("cellar"))
+	q.put(entries("attic"))
+	for _, thing := range []string{"cellar", "attic"} {
+		if s, ok := q.take(); !ok || s.Thing != thing || len(s.Readings) != 1 {
+			t.Errorf("%+v, want one reading of %s", s, thing)
+		}
+	}
+}
