@@ -1,6 +1,7 @@
 package profile
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 
@@ -16,8 +17,19 @@ func Builtin(name string) (Profile, bool) {
 	return make(), true
 }
 
-// Builtins lists the names of the built-in profiles in order.
-func Builtins() []string { return slices.Sorted(maps.Keys(builtin)) }
+// Builtins lists the names of the built-in profiles in order, those of serial devices first.
+func Builtins() []string {
+	names := slices.Sorted(maps.Keys(builtin))
+	slices.SortStableFunc(names, func(a, b string) int { return cmp.Compare(onBoard(a), onBoard(b)) })
+	return names
+}
+
+func onBoard(name string) int {
+	if p := builtin[name](); p.Protocol == I2C || p.Protocol == GPIO {
+		return 1
+	}
+	return 0
+}
 
 var builtin = map[string]func() Profile{
 	"nmea0183":       func() Profile { return Profile{Title: "NMEA 0183 talker", Protocol: NMEA} },
@@ -25,6 +37,12 @@ var builtin = map[string]func() Profile{
 	"pzem-004t":      pzem004t,
 	"xy-md02":        xymd02,
 	"relay-8":        relay8,
+	"bme280":         climate("bme280", "Bosch BME280 climate sensor", 0x76),
+	"bmp280":         climate("bmp280", "Bosch BMP280 pressure sensor", 0x76),
+	"bmp180":         climate("bmp180", "Bosch BMP180 pressure sensor", 0x77),
+	"sht31":          sht31,
+	"ads1115":        ads1115,
+	"tmp102":         tmp102,
 	"sim-plc":        simPLC,
 	"sim-weather":    simWeather,
 }

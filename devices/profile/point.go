@@ -21,27 +21,43 @@ type Point struct {
 	Group string       `yaml:"group"` // the profile's when empty
 	Unit  devices.Unit `yaml:"unit"`
 	// Type is how the value is coded. Modbus: bool, u16, i16, u32, i32, u64, i64, f32, f64 or
-	// string (bool for coils and discrete inputs and with bit, else u16). Lines: bool, int, float
+	// string (bool for coils and discrete inputs and with bit, else u16). I²C: u8, i8, u16, i16,
+	// u24, i24, u32, i32 or f32 (u16). GPIO: bool, count or rate (bool). Lines: bool, int, float
 	// or string (float); nmea also lat and lon, a field of degrees with its hemisphere behind.
 	Type string `yaml:"type"`
 	// Scale and Offset make the value: what is coded, times scale, plus offset. 1 and 0.
 	Scale  float64 `yaml:"scale"`
 	Offset float64 `yaml:"offset"`
 
-	Every    time.Duration `yaml:"every"`     // how often it is asked; the device's when 0; modbus alone
+	Every    time.Duration `yaml:"every"`     // how often it is asked; the device's when 0; modbus and i2c
 	Deadband float64       `yaml:"deadband"`  // a number that moved less is not told; 0: all are
 	OnChange bool          `yaml:"on_change"` // told when it changed
 	AtMost   time.Duration `yaml:"at_most"`   // told at most once in this time
 
-	// Of modbus alone.
+	// Of modbus alone, but where another is named.
 	Register Register `yaml:"register"` // holding 100
-	Order    string   `yaml:"order"`    // of the bytes of a value of several registers: ABCD (default), CDAB, BADC or DCBA
+	Order    string   `yaml:"order"`    // of the bytes of a value of several registers: ABCD (default), CDAB, BADC or DCBA; i2c: the first or the last
 	Length   int      `yaml:"length"`   // registers of a string, two characters each
 	Bit      *int     `yaml:"bit"`      // one bit of a register, 0 is the lowest
-	Writable bool     `yaml:"writable"` // coils and holding registers
+	Writable bool     `yaml:"writable"` // coils, holding registers and digital lines
 	Min      any      `yaml:"min"`      // bounds of what may be written
 	Max      any      `yaml:"max"`
-	Safe     any      `yaml:"safe"` // what it is set to when the gateway stops
+	Safe     any      `yaml:"safe"` // what it is set to when the gateway stops; of digital lines too
+
+	// Of i2c alone. Bytes are in hexadecimal: 01 C3 83.
+	Quantity string        `yaml:"quantity"` // of a chip: temperature, pressure or humidity
+	Command  Bytes         `yaml:"command"`  // written first, by itself
+	Wait     time.Duration `yaml:"wait"`     // for the device to do it
+	Read     Bytes         `yaml:"read"`     // written right before the answer is read: mostly the number of a register
+	At       int           `yaml:"at"`       // where in the answer the value begins, from 0
+	Shift    int           `yaml:"shift"`    // low bits of the value that do not count
+
+	// Of gpio alone.
+	Line      string         `yaml:"line"`       // its name on the chip, GPIO17, or its number
+	ActiveLow bool           `yaml:"active_low"` // true is a low level
+	Pull      string         `yaml:"pull"`       // up, down or none; as it is
+	Debounce  *time.Duration `yaml:"debounce"`   // how long a level must last to count; 5ms
+	Edge      string         `yaml:"edge"`       // of count and rate: rising, falling or both; rising. Rising is towards true
 
 	// Of lines.
 	Sentence string `yaml:"sentence"` // nmea: the address field: XDR's letters or all of it ($PXYZA)
@@ -110,6 +126,10 @@ func (p *Point) Coding(protocol string) string {
 	switch {
 	case p.Type != "":
 		return p.Type
+	case protocol == I2C:
+		return "u16"
+	case protocol == GPIO:
+		return "bool"
 	case protocol != Modbus:
 		return "float"
 	case p.Register.Table.Bits() || p.Bit != nil:
@@ -129,12 +149,15 @@ func (p *Point) Factors() (scale, offset float64) {
 // kind gives what the values are: whole numbers stay whole under whole factors.
 func (p *Point) kind(protocol string) devices.Kind {
 	scale, offset := p.Factors()
+	if p.Quantity != "" {
+		return devices.Number
+	}
 	switch p.Coding(protocol) {
 	case "bool":
 		return devices.Boolean
 	case "string":
 		return devices.String
-	case "u16", "i16", "u32", "i32", "u64", "i64", "int":
+	case "u8", "i8", "u16", "i16", "u24", "i24", "u32", "i32", "u64", "i64", "int", "count":
 		if scale == float64(int64(scale)) && offset == float64(int64(offset)) {
 			return devices.Integer
 		}
@@ -146,6 +169,9 @@ func (p *Point) kind(protocol string) devices.Kind {
 func (p *Point) Device(of *Profile) devices.Point {
 	d := devices.Point{Name: p.Name, Group: p.Group, Title: p.Title, Unit: p.Unit, Kind: p.kind(of.Protocol), Writable: p.Writable,
 		Every: p.Every, Deadband: p.Deadband, OnChange: p.OnChange, AtMost: p.AtMost}
+	if of.Protocol == GPIO && d.Kind == devices.Boolean {
+		d.OnChange = true // they are looked at now and then as well
+	}
 	if d.Group == "" {
 		d.Group = of.Group
 	}
@@ -176,9 +202,15 @@ func (p *Point) validate(of *Profile) error {
 		}
 	}
 	p.validateType(of, bad)
-	if of.Protocol == Modbus {
+	p.validateOwner(of, bad)
+	switch of.Protocol {
+	case Modbus:
 		p.validateModbus(bad)
-	} else {
+	case I2C:
+		p.validateI2C(of, bad)
+	case GPIO:
+		p.validateGPIO(bad)
+	default:
 		p.validateLine(of, bad)
 	}
 	if len(errs) == 0 {
@@ -195,6 +227,10 @@ func (p *Point) validateType(of *Profile, bad func(key, format string, args ...a
 		types = []string{"bool", "int", "float", "string"}
 	case NMEA:
 		types = []string{"bool", "int", "float", "string", "lat", "lon"}
+	case I2C:
+		types = []string{"u8", "i8", "u16", "i16", "u24", "i24", "u32", "i32", "f32"}
+	case GPIO:
+		types = []string{"bool", "count", "rate"}
 	}
 	coding := p.Coding(of.Protocol)
 	if !slices.Contains(types, coding) {

@@ -37,6 +37,28 @@
 //	points:
 //	  - {name: level, column: Level_mm, unit: mm}
 //
+// A sensor on an I²C bus is what is written to it and where in its answer a value stands;
+// those that reckon with a calibration are named by their chip:
+//
+//	protocol: i2c
+//	address: 0x48                 # when the device's configuration gives none
+//	points:
+//	  - {name: level, command: "01 C3 83", wait: 9ms, read: "00", type: i16, scale: 0.000125, unit: V}
+//
+//	protocol: i2c
+//	chip: bme280
+//	points:
+//	  - {name: temperature, quantity: temperature, unit: °C, deadband: 0.1}
+//
+// Digital lines are told as soon as they change, and pulses are counted:
+//
+//	protocol: gpio
+//	points:
+//	  - {name: door, line: GPIO17, pull: up, active_low: true, debounce: 20ms}
+//	  - {name: siren, line: 27, writable: true, safe: false}
+//	  - {name: water, line: 22, pull: up, type: count, edge: falling, scale: 0.5, unit: L}
+//	  - {name: flow, line: 22, pull: up, type: rate, edge: falling, scale: 30, unit: L/min}
+//
 // Builtin has profiles of common devices by name. The package knows what a description
 // says, not how to talk to a device: the drivers do, and Attach is how they are found.
 package profile
@@ -57,10 +79,12 @@ const (
 	NMEA   = "nmea"
 	JSON   = "json"
 	CSV    = "csv"
+	I2C    = "i2c"
+	GPIO   = "gpio"
 )
 
 // Protocols lists them.
-var Protocols = []string{Modbus, NMEA, JSON, CSV}
+var Protocols = []string{Modbus, NMEA, JSON, CSV, I2C, GPIO}
 
 // DefaultGroup is the group of points that name none.
 const DefaultGroup = "data"
@@ -70,7 +94,7 @@ type Profile struct {
 	Title    string        `yaml:"title"`    // for people
 	Protocol string        `yaml:"protocol"` // one of Protocols
 	Group    string        `yaml:"group"`    // of points that name none; "data"
-	Every    time.Duration `yaml:"every"`    // how often it is asked, when its configuration does not say; modbus alone
+	Every    time.Duration `yaml:"every"`    // how often it is asked, when its configuration does not say; not of lines
 	Points   []Point       `yaml:"points"`
 
 	// Of modbus alone.
@@ -86,12 +110,17 @@ type Profile struct {
 	Header    bool     `yaml:"header"`    // the device sends a line of names before the first and perhaps again
 	Columns   []string `yaml:"columns"`   // the names, when it does not
 
+	// Of i2c alone.
+	Address int    `yaml:"address"` // of a device whose configuration gives none, 0x08 to 0x77
+	Chip    string `yaml:"chip"`    // one of Chips, for sensors that reckon with a calibration
+	Check   string `yaml:"check"`   // sensirion: behind every two bytes of an answer stands their CRC-8
+
 	// Of lines of any kind.
 	MaxLine int `yaml:"max_line"` // bytes in a line, longer ones are dropped; 256 for nmea, 4096 for others
 }
 
 // Lines says whether the device speaks by itself, line by line.
-func (p *Profile) Lines() bool { return p.Protocol != Modbus }
+func (p *Profile) Lines() bool { return p.Protocol == NMEA || p.Protocol == JSON || p.Protocol == CSV }
 
 // Validate says everything that is wrong with p, each error starting with its key.
 func (p *Profile) Validate() error {
@@ -120,13 +149,15 @@ func (p *Profile) Validate() error {
 	}
 	p.validateModbus(bad)
 	p.validateLines(bad)
+	p.validateI2C(bad)
+	p.validateGPIO(bad)
 	return errors.Join(errs...)
 }
 
 func (p *Profile) validateModbus(bad func(key, format string, args ...any)) {
 	if p.Protocol != Modbus {
-		if p.MaxRegisters != 0 || p.Gap != nil || p.WriteMultiple || p.Every != 0 {
-			bad("protocol", "max_registers, gap, write_multiple and every are for modbus alone")
+		if p.MaxRegisters != 0 || p.Gap != nil || p.WriteMultiple || p.Every != 0 && p.Lines() {
+			bad("protocol", "max_registers, gap, write_multiple and every are for modbus alone (every for i2c and gpio, too)")
 		}
 		return
 	}
@@ -136,12 +167,12 @@ func (p *Profile) validateModbus(bad func(key, format string, args ...any)) {
 	if p.Gap != nil && (*p.Gap < 0 || *p.Gap > 120) {
 		bad("gap", "is %d, expected 0 to 120", *p.Gap)
 	}
-	if p.Every != 0 && p.Every < MinEvery {
-		bad("every", "is %v, expected at least %v", p.Every, MinEvery)
-	}
 }
 
 func (p *Profile) validateLines(bad func(key, format string, args ...any)) {
+	if p.Every != 0 && p.Every < MinEvery && !p.Lines() {
+		bad("every", "is %v, expected at least %v", p.Every, MinEvery)
+	}
 	if p.Protocol != NMEA && p.Sentences != nil {
 		bad("sentences", "is for nmea alone")
 	}
@@ -160,7 +191,7 @@ func (p *Profile) validateLines(bad func(key, format string, args ...any)) {
 		bad("columns", "are given, and header says that the device sends them: expected one of both")
 	}
 	if p.MaxLine != 0 && (p.MaxLine < 16 || p.MaxLine > 64<<10 || !p.Lines()) {
-		bad("max_line", "is %d, expected 16 to 65536, and not for modbus", p.MaxLine)
+		bad("max_line", "is %d, expected 16 to 65536, and for nmea, json and csv alone", p.MaxLine)
 	}
 }
 

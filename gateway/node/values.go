@@ -133,7 +133,11 @@ func parseSize(s string) (int64, error) {
 			s, shift = strings.TrimSpace(rest), by
 		}
 	}
-	n, err := strconv.ParseInt(s, 10, 64)
+	base := 10
+	if strings.HasPrefix(s, "0x") {
+		base = 0 // addresses of I²C are written so
+	}
+	n, err := strconv.ParseInt(s, base, 64)
 	if err == nil && (n<<shift)>>shift != n {
 		err = strconv.ErrRange
 	}
