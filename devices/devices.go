@@ -90,6 +90,13 @@ type Counter interface {
 	Counts() Counts
 }
 
+// Diagnoser is a driver that can tell what keeps part of its device from working while the
+// rest of it does. May be called concurrently with every other method.
+type Diagnoser interface {
+	// Problem says it in words; empty when there is none.
+	Problem() string
+}
+
 // Counts says what went over a device's line since the driver was made.
 type Counts struct {
 	Good    uint64 // answers or lines that were understood

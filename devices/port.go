@@ -5,6 +5,13 @@ import (
 	"time"
 )
 
+// Opened is whatever a driver is given: a Port, an I²C bus, a chip of digital lines. The
+// driver says which it can serve.
+type Opened interface {
+	// Close gives it back. May be called twice.
+	Close() error
+}
+
 // Port is an opened two-way line of bytes: a serial port, a TCP connection.
 //
 // One goroutine may read while another writes. An error that is not the context's

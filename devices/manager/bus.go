@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"tidegate/devices"
+	"tidegate/devices/profile"
 	"tidegate/gateway/fault"
 	"tidegate/gateway/logs"
 )
@@ -125,7 +126,7 @@ func (b *bus) session(ctx context.Context) (up bool, err error) {
 	}()
 	var drivers []devices.Driver
 	for _, d := range b.devices {
-		drv, err := link.Device(d.cfg.Unit, d.prof)
+		drv, err := link.Device(d.cfg.number(d.prof), d.prof)
 		if err != nil {
 			return false, err
 		}
@@ -146,8 +147,8 @@ func (b *bus) session(ctx context.Context) (up bool, err error) {
 			b.halt(drivers)
 		}
 	}()
-	if s, ok := drivers[0].(devices.Streamer); ok {
-		return true, b.listen(ctx, drivers[0], s)
+	if _, ok := drivers[0].(devices.Streamer); ok {
+		return true, b.listen(ctx, drivers)
 	}
 	return true, b.poll(ctx, drivers)
 }
@@ -329,38 +330,46 @@ func (b *bus) judge(t *turn, err error, failed map[*device]int, began time.Time)
 	case errors.Is(err, devices.ErrGarbled) && (failed[d] >= 3 || d.silent > 0 && quiet >= d.silent):
 		d.become(StateGarbled, fmt.Sprintf("device %s on %s makes no sense: %v", d.name, b.name, err))
 	case errors.Is(err, devices.ErrSilent) && d.silent > 0 && quiet >= d.silent:
-		d.become(StateSilent, fmt.Sprintf("device %s on %s has not answered for %v: look at its power, wiring, unit number, speed and parity", d.name, b.name, quiet))
+		look := "its power, wiring, unit number, speed and parity"
+		if b.protocol == profile.I2C {
+			look = fmt.Sprintf("its power, wiring and address, see tidegate device scan (%v)", err)
+		}
+		d.become(StateSilent, fmt.Sprintf("device %s on %s has not answered for %v: look at %s", d.name, b.name, quiet, look))
 	}
 }
 
-// listen takes what a device says by itself until ctx ends or the port is lost.
-func (b *bus) listen(ctx context.Context, drv devices.Driver, s devices.Streamer) error {
-	d := b.devices[0]
+// listen takes what devices say by themselves until ctx ends or the port is lost.
+func (b *bus) listen(ctx context.Context, drivers []devices.Driver) error {
 	began := b.m.clk.Now()
 	inner, stop := context.WithCancel(ctx)
-	ended := make(chan error, 1) // holds how the stream ended
-	go func() {
-		ended <- s.Stream(inner, func(sample []devices.Reading) { d.accept(sample, false) })
-	}()
+	running := len(drivers)
+	ended := make(chan error, running) // holds how each stream ended
+	before := map[*device]devices.Counts{}
+	byDevice := map[*device]devices.Driver{}
+	for i, d := range b.devices {
+		byDevice[d] = drivers[i]
+		go func() {
+			ended <- drivers[i].(devices.Streamer).Stream(inner, func(sample []devices.Reading) { d.accept(sample, false) })
+		}()
+	}
 	defer func() {
 		stop()
-		if ended != nil {
+		for range running {
 			<-ended
 		}
 	}()
 	look := b.m.clk.NewTimer(tick)
 	defer look.Stop()
-	var waiting []*request // for the device to speak
+	var waiting []*request // for their device to speak
 	defer func() {
 		for _, r := range waiting {
 			r.reply <- reply{err: devices.ErrGone}
 		}
 	}()
-	var before devices.Counts
 	for {
 		select {
 		case err := <-ended:
-			ended = nil
+			running--
 			if err == nil {
 				err = errors.New("the driver ended by itself")
 			}
@@ -371,26 +380,28 @@ func (b *bus) listen(ctx context.Context, drv devices.Driver, s devices.Streamer
 				waiting = append(waiting, r)
 				continue
 			}
-			if err := b.serve(ctx, r, drv); err != nil {
+			if err := b.serve(ctx, r, byDevice[r.dev]); err != nil {
 				return err
 			}
 		case <-look.C():
 			look.Reset(tick)
-			d.look(false)
-			waiting = b.heard(d, waiting)
-			before = b.judgeStream(d, before, began)
+			waiting = b.heard(waiting)
+			for i, d := range b.devices {
+				d.look(false)
+				before[d] = b.judgeStream(d, drivers[i], before[d], began)
+			}
 		}
 	}
 }
 
-// heard answers those that wait for the device to speak, or whose time is up.
-func (b *bus) heard(d *device, waiting []*request) (still []*request) {
+// heard answers those that wait for a device to speak, or whose time is up.
+func (b *bus) heard(waiting []*request) (still []*request) {
 	for _, r := range waiting {
 		switch {
 		case r.ctx.Err() != nil:
 			r.reply <- reply{err: fmt.Errorf("%w within the time that was given", devices.ErrSilent)}
-		case d.heardAt().After(r.since):
-			r.reply <- reply{readings: d.readings()}
+		case r.dev.heardAt().After(r.since):
+			r.reply <- reply{readings: r.dev.readings()}
 		default:
 			still = append(still, r)
 		}
@@ -399,10 +410,16 @@ func (b *bus) heard(d *device, waiting []*request) (still []*request) {
 }
 
 // judgeStream keeps the state of a device that speaks by itself.
-func (b *bus) judgeStream(d *device, before devices.Counts, began time.Time) devices.Counts {
+func (b *bus) judgeStream(d *device, drv devices.Driver, before devices.Counts, began time.Time) devices.Counts {
 	now := d.now()
 	quiet := d.silence(began)
+	problem := ""
+	if x, ok := drv.(devices.Diagnoser); ok {
+		problem = x.Problem()
+	}
 	switch {
+	case problem != "":
+		d.become(StateRefuses, fmt.Sprintf("device %s on %s: %s", d.name, b.name, problem))
 	case d.heardAt().After(began) && (d.silent == 0 || quiet < d.silent):
 		d.become(StateGood, "")
 	case d.silent == 0 || quiet < d.silent: // too early to say

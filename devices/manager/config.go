@@ -24,7 +24,9 @@ type Config struct {
 type Bus struct {
 	Name string `yaml:"name"` // for people, health and metrics; the port's last part when empty
 	// Port is a serial port (/dev/ttyUSB0, better /dev/serial/by-id/…), a name the board
-	// knows (serial0, sim:plc), or tcp:HOST:PORT.
+	// knows (serial0, sim:plc), tcp:HOST:PORT, an I²C bus (i2c:1 for /dev/i2c-1), or a chip of
+	// digital lines: gpio for the one of the pin header, gpio:NAME for another by its name or
+	// label (gpio:gpiochip2).
 	Port     string `yaml:"port"`
 	Baud     int    `yaml:"baud"`      // 9600; 4800 for nmea
 	DataBits int    `yaml:"data_bits"` // 8
@@ -35,7 +37,7 @@ type Bus struct {
 	// Of modbus alone.
 	Framing string        `yaml:"framing"` // rtu or tcp; tcp on a tcp: port, else rtu
 	Timeout time.Duration `yaml:"timeout"` // for an answer; 500ms
-	Retries *int          `yaml:"retries"` // questions without a good answer are asked again; 2
+	Retries *int          `yaml:"retries"` // questions without a good answer are asked again; 2. Of i2c, too
 
 	Devices []Device `yaml:"devices"`
 }
@@ -54,7 +56,8 @@ type Device struct {
 	Thing   string        `yaml:"thing"`   // whose topics and shadow its points are in
 	Profile string        `yaml:"profile"` // a name from profiles, or a built-in one
 	Unit    int           `yaml:"unit"`    // modbus: its number on the line
-	Every   time.Duration `yaml:"every"`   // how often it is asked; the profile's, or 5s; modbus alone
+	Address int           `yaml:"address"` // i2c: 0x08 to 0x77; the profile's
+	Every   time.Duration `yaml:"every"`   // how often it is asked; the profile's, or 5s; modbus, i2c and gpio (at most 10s)
 	// SilentAfter is how long it may say nothing before its values are stale: 10s, or three
 	// times every where that is more. Below zero: for ever.
 	SilentAfter time.Duration `yaml:"silent_after"`
@@ -134,10 +137,13 @@ func (c Config) Validate() error {
 				bad(key, "a bus has one protocol, and a line of nmea, json or csv one device")
 			}
 			protocol = p.Protocol
-			if other, twice := units[d.Unit]; twice && p.Protocol == profile.Modbus {
-				bad(key+".unit", "%d is already the unit of %s", d.Unit, other)
+			number := d.number(&p)
+			if other, twice := units[number]; twice && p.Protocol == profile.Modbus {
+				bad(key+".unit", "%d is already the unit of %s", number, other)
+			} else if twice && p.Protocol == profile.I2C {
+				bad(key+".address", "0x%02x is already the address of %s", number, other)
 			}
-			units[d.Unit] = key
+			units[number] = key
 			for _, x := range p.DevicePoints() {
 				id := d.Thing + " " + x.Name
 				if other, twice := points[id]; twice {
@@ -173,6 +179,44 @@ func (b *Bus) name() string {
 // address gives where a tcp: port is.
 func (b *Bus) address() (string, bool) { return strings.CutPrefix(b.Port, "tcp:") }
 
+// I2CBus gives the device node of an I²C bus, or its name on the simulated board.
+func (b *Bus) I2CBus() (string, bool) {
+	if n, ok := strings.CutPrefix(b.Port, "i2c:"); ok {
+		return "/dev/i2c-" + n, true
+	}
+	return b.Port, b.Port == simI2C || strings.HasPrefix(b.Port, "/dev/i2c-")
+}
+
+// GPIOChip gives the name or label of a chip of digital lines, empty for the one of the pin
+// header, or its name on the simulated board.
+func (b *Bus) GPIOChip() (string, bool) {
+	if b.Port == "gpio" {
+		return "", true
+	}
+	if name, ok := strings.CutPrefix(b.Port, "gpio:"); ok {
+		return name, true
+	}
+	return b.Port, b.Port == simGPIO || strings.HasPrefix(b.Port, "/dev/gpiochip")
+}
+
+// The simulated board's.
+const (
+	simI2C  = "sim:i2c"
+	simGPIO = "sim:gpio"
+)
+
+// speaks gives the only protocol there can be on a port of that form; empty where there
+// is a choice.
+func (b *Bus) speaks() string {
+	if _, ok := b.I2CBus(); ok {
+		return profile.I2C
+	}
+	if _, ok := b.GPIOChip(); ok {
+		return profile.GPIO
+	}
+	return ""
+}
+
 func (b *Bus) validate() error {
 	var errs []error
 	bad := func(key, format string, args ...any) { errs = append(errs, fmt.Errorf(key+": "+format, args...)) }
@@ -182,8 +226,10 @@ func (b *Bus) validate() error {
 	address, tcp := b.address()
 	switch {
 	case b.Port == "":
-		bad("port", "missing, expected a serial port like /dev/ttyUSB0, or tcp:HOST:PORT")
+		bad("port", "missing, expected a serial port like /dev/ttyUSB0, or tcp:HOST:PORT, i2c:1 or gpio")
 		return errors.Join(errs...)
+	case b.speaks() != "":
+		errs = append(errs, b.validateOnBoard()...)
 	case tcp:
 		if _, port, err := net.SplitHostPort(address); err != nil || port == "" {
 			bad("port", "is %q, expected tcp:HOST:PORT", b.Port)
@@ -207,6 +253,26 @@ func (b *Bus) validate() error {
 		bad("retries", "is %d, expected 0 to 10", *b.Retries)
 	}
 	return errors.Join(errs...)
+}
+
+var i2cForm = regexp.MustCompile(`^(/dev/i2c-[0-9]{1,3}|sim:i2c)$`)
+
+// validateOnBoard is of I²C buses and GPIO chips.
+func (b *Bus) validateOnBoard() (errs []error) {
+	bad := func(key, format string, args ...any) { errs = append(errs, fmt.Errorf(key+": "+format, args...)) }
+	if node, ok := b.I2CBus(); ok && !i2cForm.MatchString(node) {
+		bad("port", "is %q, expected i2c: and the number of the bus, as in i2c:1", b.Port)
+	}
+	if name, ok := b.GPIOChip(); ok && name == "" && b.Port != "gpio" {
+		bad("port", "is %q, expected gpio for the pin header, or gpio: and the name of a chip, as in gpio:gpiochip2", b.Port)
+	}
+	if b.Baud != 0 || b.DataBits != 0 || b.Parity != "" || b.StopBits != 0 || b.RS485 != nil {
+		bad("port", "baud, data_bits, parity, stop_bits and rs485 are for serial ports, and %s is none", b.Port)
+	}
+	if b.Framing != "" || b.Timeout != 0 || b.Retries != nil && b.speaks() == profile.GPIO {
+		bad("port", "framing, timeout and retries are for modbus (retries for i2c, too), and %s is none", b.Port)
+	}
+	return errs
 }
 
 // Serial gives the settings for the port's opener; node is the device node behind Port.
@@ -263,6 +329,20 @@ func (d *Device) validate(b *Bus, p *profile.Profile) error {
 	if d.Name != "" && !thingForm.MatchString(d.Name) {
 		bad("name", "is %q, expected up to 128 letters, digits, colons, dashes and underscores", d.Name)
 	}
+	if on := b.speaks(); on != p.Protocol && (on != "" || p.Protocol == profile.I2C || p.Protocol == profile.GPIO) {
+		want := map[string]string{profile.I2C: "an I²C bus, as i2c:1", profile.GPIO: "digital lines, port gpio"}[p.Protocol]
+		if want == "" {
+			want = "a serial port or tcp:HOST:PORT"
+		}
+		bad("profile", "is %s, which is %s and needs %s; the port of the bus is %s", d.Profile, p.Protocol, want, b.Port)
+		return errors.Join(errs...)
+	}
+	if p.Protocol != profile.I2C && d.Address != 0 {
+		bad("address", "is for i2c, and %s is %s", d.Profile, p.Protocol)
+	}
+	if p.Protocol == profile.I2C || p.Protocol == profile.GPIO {
+		return errors.Join(append(errs, d.validateOnBoard(p)...)...)
+	}
 	if p.Protocol != profile.Modbus {
 		if d.Unit != 0 || d.Every != 0 {
 			bad("unit", "unit and every are for modbus, and %s is %s", d.Profile, p.Protocol)
@@ -283,6 +363,38 @@ func (d *Device) validate(b *Bus, p *profile.Profile) error {
 		bad("every", "is %v, expected at least %v", d.Every, profile.MinEvery)
 	}
 	return errors.Join(errs...)
+}
+
+// longestLook bounds how seldom digital lines are read: device test waits for it.
+const longestLook = 10 * time.Second
+
+// validateOnBoard is of devices on an I²C bus or a GPIO chip.
+func (d *Device) validateOnBoard(p *profile.Profile) (errs []error) {
+	bad := func(key, format string, args ...any) { errs = append(errs, fmt.Errorf(key+": "+format, args...)) }
+	if d.Unit != 0 {
+		bad("unit", "is for modbus, and %s is %s", d.Profile, p.Protocol)
+	}
+	if a := d.number(p); p.Protocol == profile.I2C && (a < 0x08 || a > 0x77) {
+		bad("address", "is 0x%02x, expected 0x08 to 0x77: tidegate device scan shows which answer", a)
+	}
+	switch at := every(d, p, &devices.Point{}); {
+	case at < profile.MinEvery:
+		bad("every", "is %v, expected at least %v", at, profile.MinEvery)
+	case p.Protocol == profile.GPIO && at > longestLook:
+		bad("every", "is %v, expected at most %v: changes are told at once whatever it is", at, longestLook)
+	}
+	return errs
+}
+
+// number gives what tells a device from others on its bus: a Modbus unit, an I²C address.
+func (d *Device) number(p *profile.Profile) int {
+	switch {
+	case p.Protocol != profile.I2C:
+		return d.Unit
+	case d.Address == 0:
+		return p.Address
+	}
+	return d.Address
 }
 
 // split takes joined errors apart.

@@ -49,7 +49,7 @@ const (
 	StateGood     = "good"
 	StateSilent   = "silent"  // says nothing
 	StateGarbled  = "garbled" // what it says makes no sense
-	StateRefuses  = "refuses" // answers every question with a refusal
+	StateRefuses  = "refuses" // answers every question with a refusal, or part of it cannot be used
 	StateDown     = "down"    // its port is not there
 )
 

@@ -27,7 +27,18 @@
 //	    - port: tcp:192.168.1.20:502         # Modbus TCP, or NMEA and JSON over TCP
 //	      devices:
 //	        - {thing: inverter, profile: inverter, unit: 1}
+//	    - port: i2c:1                        # /dev/i2c-1
+//	      devices:
+//	        - {thing: cellar, profile: bme280, address: 0x76, every: 10s}
+//	    - port: gpio                         # the digital lines of the pin header
+//	      devices:
+//	        - {thing: hall, profile: hall-panel}
 //	  profiles:
+//	    hall-panel:
+//	      protocol: gpio
+//	      points:
+//	        - {name: door, line: GPIO17, pull: up, active_low: true}
+//	        - {name: siren, line: GPIO27, writable: true, safe: false}
 //	    heatpump:
 //	      protocol: modbus
 //	      points:
@@ -67,7 +78,7 @@ type Reporter interface {
 // Opener opens the port of a bus. Host is the one for real ports. The error's text is
 // shown: it says what to do.
 type Opener interface {
-	Open(ctx context.Context, b *Bus) (devices.Port, error)
+	Open(ctx context.Context, b *Bus) (devices.Opened, error)
 }
 
 // testWithin bounds Test, as a device that speaks by itself may never do so.
@@ -120,10 +131,13 @@ func New(protocols map[string]profile.Attach, open Opener, health Reporter, clk 
 					d.silent = max(d.silent, 3*every(&d.cfg, &p, &devices.Point{}))
 				}
 			}
+			if p.Protocol == profile.GPIO {
+				p.Every = every(&d.cfg, &p, &devices.Point{}) // its driver keeps the time
+			}
 			b.devices = append(b.devices, d)
 			m.devices = append(m.devices, d)
 		}
-		if _, tcp := b.cfg.address(); !tcp && b.cfg.Baud == 0 {
+		if _, tcp := b.cfg.address(); !tcp && b.cfg.speaks() == "" && b.cfg.Baud == 0 {
 			b.cfg.Baud = 9600
 			if b.protocol == profile.NMEA {
 				b.cfg.Baud = 4800 // NMEA 0183 4.11, 3.2

@@ -17,13 +17,13 @@ type Line struct {
 }
 
 // Attach puts a protocol on an opened port. The port goes to the Link, also when Attach
-// fails, which it does for a line it cannot serve.
-type Attach func(port devices.Port, line Line) (Link, error)
+// fails, which it does for a line or a kind of port it cannot serve.
+type Attach func(port devices.Opened, line Line) (Link, error)
 
 // Link is a port with a protocol on it, shared by the devices on that line.
 type Link interface {
-	// Device makes the driver of the device with that unit number (0 where the protocol has
-	// none). The profile is valid and of the link's protocol. Drivers of one link must not
+	// Device makes the driver of the device with that unit number or address (0 where the
+	// protocol has none). The profile is valid and of the link's protocol. Drivers of one link must not
 	// be used concurrently, but for Writer.Write beside Streamer.Stream.
 	Device(unit int, p *Profile) (devices.Driver, error)
 	// Close closes the port. The drivers are closed before. May be called twice.

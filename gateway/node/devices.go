@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"tidegate/devices"
+	"tidegate/devices/drivers/gpioline"
+	"tidegate/devices/drivers/i2cdev"
 	"tidegate/devices/drivers/modbus"
 	"tidegate/devices/drivers/serialline"
 	"tidegate/devices/manager"
@@ -13,6 +15,8 @@ import (
 	"tidegate/gateway/localapi/localclient"
 	"tidegate/hw/board"
 	"tidegate/hw/board/simboard"
+	"tidegate/hw/gpio"
+	"tidegate/hw/i2c"
 )
 
 // protocols are the drivers there are.
@@ -21,12 +25,14 @@ var protocols = map[string]profile.Attach{
 	profile.NMEA:   serialline.Attach,
 	profile.JSON:   serialline.Attach,
 	profile.CSV:    serialline.Attach,
+	profile.I2C:    i2cdev.Attach,
+	profile.GPIO:   gpioline.Attach,
 }
 
 // wire makes the manager of what is wired to the box, and with --dev the simulated
 // field bus that it reads like a real one.
 func (n *Node) wire() (err error) {
-	resolve := board.Detect().Resolve
+	host := manager.Host{Resolve: board.Detect().Resolve}
 	if n.cfg.Dev {
 		sim, err := simboard.Open(n.Clock)
 		if err != nil {
@@ -34,16 +40,20 @@ func (n *Node) wire() (err error) {
 		}
 		n.group.OnStop("simulated ports", sim.Close)
 		n.group.Add("simulated field bus", sim.Run)
-		real := resolve
-		resolve = func(port string) (string, error) {
-			if strings.HasPrefix(port, "sim:") {
-				return sim.Resolve(port)
-			}
-			return real(port)
-		}
+		host = manager.Host{Resolve: either(sim.Resolve, host.Resolve), I2C: either(sim.OpenI2C, i2c.Open), GPIO: either(sim.OpenGPIO, gpio.Open)}
 	}
-	n.manager, err = manager.New(protocols, manager.Host{Resolve: resolve}, n.health, n.Clock, n.Log, n.cfg.Devices)
+	n.manager, err = manager.New(protocols, host, n.health, n.Clock, n.Log, n.cfg.Devices)
 	return err
+}
+
+// either opens what is called sim: on the simulated board and the rest on the real one.
+func either[T any](sim, real func(string) (T, error)) func(string) (T, error) {
+	return func(name string) (T, error) {
+		if strings.HasPrefix(name, "sim:") {
+			return sim(name)
+		}
+		return real(name)
+	}
 }
 
 // devices gives every device with its last readings.

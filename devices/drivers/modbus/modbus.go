@@ -34,19 +34,22 @@ const (
 
 const busyPause = 100 * time.Millisecond // before a device that says it is busy is asked again
 
-// Attach is the profile.Attach of Modbus.
-func Attach(port devices.Port, line profile.Line) (profile.Link, error) {
-	b := &bus{port: port, timeout: line.Timeout, tries: max(line.Retries, 0) + 1, turn: make(chan struct{}, 1)}
+// Attach is the profile.Attach of Modbus; the port is a devices.Port.
+func Attach(opened devices.Opened, line profile.Line) (profile.Link, error) {
+	port, ok := opened.(devices.Port)
+	b := &bus{port: opened, timeout: line.Timeout, tries: max(line.Retries, 0) + 1, turn: make(chan struct{}, 1)}
 	if b.timeout == 0 {
 		b.timeout = DefaultTimeout
 	}
 	if line.Retries == 0 {
 		b.tries = DefaultRetries + 1
 	}
-	switch line.Framing {
-	case "", "rtu":
+	switch {
+	case !ok:
+		return b, fmt.Errorf("%s is no line of bytes, which Modbus needs", line.Name)
+	case line.Framing == "" || line.Framing == "rtu":
 		b.wire = newRTU(port, line)
-	case "tcp":
+	case line.Framing == "tcp":
 		b.wire = &tcp{port: port}
 	default:
 		return b, fmt.Errorf("framing: is %q, expected rtu or tcp", line.Framing)
@@ -56,7 +59,7 @@ func Attach(port devices.Port, line profile.Line) (profile.Link, error) {
 
 // bus is one line with its devices.
 type bus struct {
-	port    devices.Port
+	port    devices.Opened
 	wire    wire
 	timeout time.Duration // from the last byte of a question to the last of its answer, transmission not counted
 	tries   int

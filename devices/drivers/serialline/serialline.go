@@ -26,15 +26,20 @@ import (
 	"tidegate/devices/profile"
 )
 
-// Attach is the profile.Attach of NMEA, JSON and CSV. A line has one device: nobody
-// could say which of two a line is from.
-func Attach(port devices.Port, _ profile.Line) (profile.Link, error) {
-	return &link{port: port}, nil
+// Attach is the profile.Attach of NMEA, JSON and CSV; the port is a devices.Port. A line
+// has one device: nobody could say which of two a line is from.
+func Attach(opened devices.Opened, line profile.Line) (profile.Link, error) {
+	port, ok := opened.(devices.Port)
+	if !ok {
+		return &link{opened: opened}, fmt.Errorf("%s is no line of bytes", line.Name)
+	}
+	return &link{opened: opened, port: port}, nil
 }
 
 type link struct {
-	port  devices.Port
-	taken bool
+	opened devices.Opened
+	port   devices.Port // the same
+	taken  bool
 }
 
 func (l *link) Device(unit int, p *profile.Profile) (devices.Driver, error) {
@@ -46,7 +51,7 @@ func (l *link) Device(unit int, p *profile.Profile) (devices.Driver, error) {
 	return d, nil
 }
 
-func (l *link) Close() error { return l.port.Close() }
+func (l *link) Close() error { return l.opened.Close() }
 
 // Driver is one device; a devices.Streamer and devices.Counter.
 type Driver struct {

@@ -1,9 +1,11 @@
 // Package simboard is the simulated field bus of --dev: serial lines made of ptys, with a
-// device on each that lives.
+// device on each that lives, and pins with sensors on them.
 //
 //	sim:gps      an NMEA 0183 receiver with a wind sensor, under way in the harbour of Kiel
 //	sim:weather  a sensor that sends a line of JSON every two seconds
 //	sim:plc      a Modbus RTU slave, unit 1: a pump, a setpoint, and what follows from them
+//	sim:i2c      an I²C bus with a BME280 at 0x76 and an SHT31 at 0x44
+//	sim:gpio     a chip of digital lines: a door contact, a water meter, a lamp
 //
 // The gateway opens them like any serial port and reads them with the same drivers; only
 // that nothing is soldered tells them from real ones. The slave is written apart from the
@@ -27,16 +29,20 @@ import (
 	"time"
 
 	"tidegate/gateway/clock"
+	"tidegate/hw/gpio/gpiosim"
+	"tidegate/hw/i2c/i2csim"
 	"tidegate/hw/serial/ptypair"
 )
 
-// Names lists the ports.
+// Names lists the serial ports.
 var Names = []string{"sim:gps", "sim:weather", "sim:plc"}
 
 // Board is the simulated board. Its methods may be called concurrently.
 type Board struct {
-	clk clock.Clock
-	plc *plc
+	clk   clock.Clock
+	plc   *plc
+	wires *i2csim.Bus
+	pins  *gpiosim.Kernel
 
 	mu    sync.Mutex // guards what follows
 	ports map[string]*ptypair.Pair
@@ -46,6 +52,7 @@ type Board struct {
 // Open plugs all ports in. The devices live while Run runs.
 func Open(clk clock.Clock) (*Board, error) {
 	b := &Board{clk: clk, plc: newPLC(clk.Now()), ports: map[string]*ptypair.Pair{}, wake: make(chan struct{})}
+	b.wire()
 	for _, name := range Names {
 		if err := b.Plug(name); err != nil {
 			b.Close()
@@ -118,6 +125,7 @@ func (b *Board) Run(ctx context.Context, ready func()) error {
 	wg.Go(func() { b.speak(ctx, "sim:gps", time.Second, newVessel(b.clk.Now()).sentences) })
 	wg.Go(func() { b.speak(ctx, "sim:weather", 2*time.Second, weather) })
 	wg.Go(func() { b.answer(ctx) })
+	wg.Go(func() { b.move(ctx) })
 	ready()
 	<-ctx.Done()
 	wg.Wait()
