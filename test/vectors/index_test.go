@@ -45,6 +45,7 @@ func TestIndexQuery(t *testing.T) {
 		Queries []struct {
 			ID, Query string
 			Expect    []string
+			Error     bool
 		}
 	}
 	if !load(t, "index-query.json", &set) {
@@ -53,7 +54,12 @@ func TestIndexQuery(t *testing.T) {
 	for _, v := range set.Queries {
 		run(t, v.ID, nil, func() error {
 			q, err := indexquery.Parse(v.Query)
-			if err != nil {
+			switch {
+			case v.Error && err != nil:
+				return nil
+			case v.Error:
+				return fmt.Errorf("%s: got no error", v.Query)
+			case err != nil:
 				return err
 			}
 			var got []string

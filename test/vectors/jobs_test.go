@@ -2,15 +2,9 @@ package vectors_test
 
 import "testing"
 
+// sequence is an element of jobs.json or shadow.json.
+type sequence struct{ Steps []step }
+
 func TestJobs(t *testing.T) {
-	var set []struct {
-		ID    string
-		Steps []step
-	}
-	if !load(t, "jobs.json", &set) {
-		return
-	}
-	for _, v := range set {
-		run(t, v.ID, nil, func() error { return newWorld(t).play(v.Steps) })
-	}
+	each(t, "jobs.json", nil, func(v sequence) error { return newWorld(t).play(v.Steps) })
 }

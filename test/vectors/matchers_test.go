@@ -55,6 +55,29 @@ func run(t *testing.T, id string, disputed map[string]string, check func() error
 	})
 }
 
+// each runs the vectors of a set. One is read within its own subtest, so that what this
+// runner cannot read fails by itself and not with the whole file.
+func each[V any](t *testing.T, name string, disputed map[string]string, check func(v V) error) {
+	t.Helper()
+	var set []json.RawMessage
+	if !load(t, name, &set) {
+		return
+	}
+	for i, raw := range set {
+		var head struct{ ID string }
+		if err := json.Unmarshal(raw, &head); err != nil || head.ID == "" {
+			head.ID = fmt.Sprintf("%s[%d]", name, i)
+		}
+		run(t, head.ID, disputed, func() error {
+			var v V
+			if err := json.Unmarshal(raw, &v); err != nil {
+				return err
+			}
+			return check(v)
+		})
+	}
+}
+
 // decode reads JSON with exact numbers.
 func decode(b []byte) (any, error) {
 	d := json.NewDecoder(bytes.NewReader(b))

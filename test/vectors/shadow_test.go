@@ -3,14 +3,5 @@ package vectors_test
 import "testing"
 
 func TestShadow(t *testing.T) {
-	var set []struct {
-		ID    string
-		Steps []step
-	}
-	if !load(t, "shadow.json", &set) {
-		return
-	}
-	for _, v := range set {
-		run(t, v.ID, nil, func() error { return newWorld(t).play(v.Steps) })
-	}
+	each(t, "shadow.json", nil, func(v sequence) error { return newWorld(t).play(v.Steps) })
 }

@@ -7,20 +7,17 @@ import (
 	"tidegate/gateway/mqtt"
 )
 
+// topicVector is an element of topic-match.json.
+type topicVector struct {
+	Filter, Topic string
+	Match         bool
+}
+
 func TestTopicMatch(t *testing.T) {
-	var set []struct {
-		ID, Filter, Topic string
-		Match             bool
-	}
-	if !load(t, "topic-match.json", &set) {
-		return
-	}
-	for _, v := range set {
-		run(t, v.ID, nil, func() error {
-			if got := mqtt.MatchAWS(v.Filter, v.Topic); got != v.Match {
-				return fmt.Errorf("filter %q, topic %q: got %v, want %v", v.Filter, v.Topic, got, v.Match)
-			}
-			return nil
-		})
-	}
+	each(t, "topic-match.json", nil, func(v topicVector) error {
+		if got := mqtt.MatchAWS(v.Filter, v.Topic); got != v.Match {
+			return fmt.Errorf("filter %q, topic %q: got %v, want %v", v.Filter, v.Topic, got, v.Match)
+		}
+		return nil
+	})
 }
