@@ -50,6 +50,9 @@ func TestMatching(t *testing.T) {
 		`attributes.watt:{7.5 TO 7.5}`:               false,
 		`attributes.watt:["7" TO "8"]`:               true,
 		`attributes.watt> 7`:                         true,
+		`attributes.watt: [7 TO 8]`:                  true,
+		`thingGroupNames: kitchen`:                   true,
+		`thingGroupNames: kitchen AND cellar`:        false,
 		`attributes.watt>=7.5 attributes.watt<=7.5`:  true,
 		`attributes.serie:7`:                         false,
 		`attributes.serie>1`:                         false,
@@ -103,7 +106,7 @@ func TestMatching(t *testing.T) {
 
 func TestInvalidQueriesAreRefused(t *testing.T) {
 	for _, query := range []string{
-		``, ` `, `AND`, `a AND`, `a OR`, `OR a`, `NOT`, `a NOT`, `()`, `(a`, `a)`, `a:`, `a:(`, `a:(b`, `:a`, `a:[1 TO 2`, `a:[1 2]`,
+		``, ` `, `AND`, `a AND`, `a OR`, `OR a`, `NOT`, `a NOT`, `()`, `(a`, `a)`, `a:`, `a:(`, `a:(b`, `:a`, `a:[1 TO 2`, `a:[1 2]`, `a: `, `a: AND b`,
 		`a:[1 TO 2)`, `[1 TO 2]`, `a>b`, `a>"1"`, `a >1`, `a>`, `a:>5`, `a:"b`, `a\`, `a:b@c`, `a:b/c`, `a:b;c`, `a:b,c`, `a:b~2`, `a:b^2`, `a#`,
 		`deviceDefender.P.B.inViolation:false`, `*a *b`, `a:*b c:*d`, "a:*b " + strings.Repeat("x", 100), strings.Repeat("a", 1001),
 		strings.Repeat("a ", 13), strings.Repeat("(", 1000), "a\xff", `)`, `a:]`, `TO`,

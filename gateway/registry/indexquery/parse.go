@@ -94,10 +94,8 @@ func (p *parser) primary(field string) (node, error) {
 	if p.pos == len(p.text) {
 		return nil, invalid("it ends where a term is expected")
 	}
-	for _, w := range []string{"AND", "OR", "NOT", "TO"} {
-		if p.peek(w) {
-			return nil, invalid("%s stands where a term is expected", w)
-		}
+	if err := p.noKeyword(); err != nil {
+		return nil, err
 	}
 	if p.text[p.pos] == ':' {
 		return nil, invalid("a field name is missing in front of a colon")
@@ -107,13 +105,28 @@ func (p *parser) primary(field string) (node, error) {
 			at := p.pos + len(name)
 			p.pos = at + 1
 			name = strings.TrimPrefix(name, "registry.")
-			if p.text[at] == ':' {
-				return p.value(name)
+			if p.text[at] != ':' {
+				return p.comparison(name, p.text[at])
 			}
-			return p.comparison(name, p.text[at])
+			if p.space(); p.pos > at+1 { // "field: AND" lacks its value
+				if err := p.noKeyword(); err != nil {
+					return nil, err
+				}
+			}
+			return p.value(name)
 		}
 	}
 	return p.value(field)
+}
+
+// noKeyword refuses a keyword where a term is expected.
+func (p *parser) noKeyword() error {
+	for _, w := range []string{"AND", "OR", "NOT", "TO"} {
+		if p.peek(w) {
+			return invalid("%s stands where a term is expected", w)
+		}
+	}
+	return nil
 }
 
 // fieldName looks for a name with ':', '>' or '<' behind it.
