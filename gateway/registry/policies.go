@@ -271,14 +271,31 @@ func (r *Registry) Effective(principal, thing string) []*Policy {
 	defer r.mu.RUnlock()
 	in := set1{}
 	maps.Copy(in, r.index.policies[principal])
-	if t := r.things.m[thing]; t != nil {
-		if _, attached := r.index.principals[thing][principal]; attached {
-			for _, name := range t.Groups {
-				for _, g := range r.chain(name) {
-					maps.Copy(in, r.index.policies[r.ARN("thinggroup", g.Name)])
-				}
-			}
-		}
+	if _, attached := r.index.principals[thing][principal]; attached {
+		r.inherited(thing, in)
 	}
 	return pick(&r.policies, slices.Sorted(maps.Keys(in)))
+}
+
+// Inherited gives the policies of the static groups of a thing and of the groups above
+// them, by name; none for a thing there is not.
+func (r *Registry) Inherited(thing string) []*Policy {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	in := set1{}
+	r.inherited(thing, in)
+	return pick(&r.policies, slices.Sorted(maps.Keys(in)))
+}
+
+// inherited adds the names of the policies that a thing's groups have.
+func (r *Registry) inherited(thing string, in set1) {
+	t := r.things.m[thing]
+	if t == nil {
+		return
+	}
+	for _, name := range t.Groups {
+		for _, g := range r.chain(name) {
+			maps.Copy(in, r.index.policies[r.ARN("thinggroup", g.Name)])
+		}
+	}
 }

@@ -380,6 +380,12 @@ func TestThingTypes(t *testing.T) {
 	want(t, create(registry.TypeInput{Name: "pump", Description: "x"}), fault.Exists, nil)
 	want(t, create(registry.TypeInput{Name: "fan", Searchable: []string{"a", "b", "c", "d"}}), fault.Invalid, nil)
 	want(t, create(registry.TypeInput{Name: "fan", Tags: map[string]string{"aws:x": "y"}}), fault.Invalid, nil)
+	for _, p := range []registry.Propagating{{"k", "", ""}, {"k", "site", "iot:ClientId"}, {"a b", "site", ""}, {"", "site", ""}, {"k", "a b", ""}, {"k", "", "iot:$x"}} {
+		want(t, create(registry.TypeInput{Name: "fan", Propagating: []registry.Propagating{p}}), fault.Invalid, nil)
+	}
+	if err := create(registry.TypeInput{Name: "fan", Propagating: []registry.Propagating{{"k", "site", ""}, {"$c", "", "iot:ClientId"}}}); err != nil {
+		t.Errorf("propagating attributes: %v", err)
+	}
 	r.must(func(tx *registry.Tx) error {
 		_, err := tx.CreateThing(registry.ThingInput{Name: "a", Type: "pump"})
 		return err
@@ -643,6 +649,11 @@ func TestPoliciesOfGroupsReachMembersBelow(t *testing.T) {
 	} {
 		if got := policyNames(r.Effective(c.principal, c.thing)); got != c.want {
 			t.Errorf("%s as %q: got %q, want %q", c.principal[len(c.principal)-4:], c.thing, got, c.want)
+		}
+	}
+	for thing, want := range map[string]string{"low": "b f", "high": "b", "none": "", "": ""} {
+		if got := policyNames(r.Inherited(thing)); got != want {
+			t.Errorf("the groups of %q: got %q, want %q", thing, got, want)
 		}
 	}
 	ps, _, err := r.AttachedPolicies(r.ARN("thinggroup", "floor"), true, registry.Page{})

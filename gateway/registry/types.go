@@ -42,15 +42,30 @@ type TypeInput struct {
 // maxSearchable is how many attributes of a type can be searchable.
 const maxSearchable = 3
 
-func checkType(description string, searchable []string) error {
-	if err := ruleTypeText.check(description); err != nil {
+func (in *TypeInput) check() error {
+	if err := ruleTypeText.check(in.Description); err != nil {
 		return err
 	}
-	if len(searchable) > maxSearchable {
+	if len(in.Searchable) > maxSearchable {
 		return fault.New(fault.Invalid, "a thing type has at most %d searchable attributes", maxSearchable)
 	}
-	for _, a := range searchable {
+	for _, a := range in.Searchable {
 		if err := ruleAttrName.check(a); err != nil {
+			return err
+		}
+	}
+	for _, p := range in.Propagating {
+		if err := ruleUserProperty.check(p.UserPropertyKey); err != nil {
+			return err
+		}
+		from, rule := p.ThingAttribute, ruleAttrName
+		if from == "" {
+			from, rule = p.ConnectionAttribute, ruleConnection
+		}
+		if (p.ThingAttribute == "") == (p.ConnectionAttribute == "") {
+			return fault.New(fault.Invalid, "the propagating attribute %q needs either a thingAttribute or a connectionAttribute", p.UserPropertyKey)
+		}
+		if err := rule.check(from); err != nil {
 			return err
 		}
 	}
@@ -85,7 +100,7 @@ func (tx *Tx) CreateType(in TypeInput) (*Type, error) {
 	if err := ruleType.check(in.Name); err != nil {
 		return nil, err
 	}
-	if err := checkType(in.Description, in.Searchable); err != nil {
+	if err := in.check(); err != nil {
 		return nil, err
 	}
 	if err := checkTags(in.Tags); err != nil {
@@ -108,7 +123,7 @@ func (tx *Tx) UpdateType(in TypeInput) error {
 	if err != nil {
 		return err
 	}
-	if err := checkType(in.Description, in.Searchable); err != nil {
+	if err := in.check(); err != nil {
 		return err
 	}
 	t := *have

@@ -160,28 +160,40 @@ var empty struct{}
 type (
 	pageIn struct {
 		Token string `at:"query,nextToken"`
-		Max   int    `at:"query,maxResults"`
+		Max   *int   `at:"query,maxResults"`
 	}
 	markIn struct {
 		Marker string `at:"query,marker"`
-		Size   int    `at:"query,pageSize"`
-		Asc    bool   `at:"query,isAscendingOrder"`
+		Size   *int   `at:"query,pageSize"`
+		Asc    *bool  `at:"query,isAscendingOrder"` // nil: ascending
 	}
 )
 
-func (p pageIn) page() (registry.Page, error) { return pageOf(p.Token, p.Max, "maxResults") }
+func (p pageIn) page() (registry.Page, error) {
+	return pageOf(p.Token, p.Max, "maxResults", registry.MaxPage)
+}
 
-func (p markIn) page() (registry.Page, error) { return pageOf(p.Marker, p.Size, "pageSize") }
+func (p markIn) page() (registry.Page, error) {
+	page, err := pageOf(p.Marker, p.Size, "pageSize", registry.MaxPage)
+	page.Desc = p.Asc != nil && !*p.Asc
+	return page, err
+}
 
-func pageOf(token string, size int, member string) (registry.Page, error) {
+// pageOf checks the token and the size of a page, nil for the longest; the registry gives no more at once than its own
+// longest, whatever the limit of the member.
+func pageOf(token string, size *int, member string, limit int) (registry.Page, error) {
 	after, err := base64.RawURLEncoding.DecodeString(token)
 	if err != nil {
 		return registry.Page{}, fault.New(fault.Invalid, "the token of the next page is not valid")
 	}
-	if size < 0 || size > registry.MaxPage {
-		return registry.Page{}, fault.New(fault.Invalid, "1 validation error detected: Value '%d' at '%s' failed to satisfy constraint: Member must have value between 1 and %d", size, member, registry.MaxPage)
+	p := registry.Page{After: string(after)}
+	if size != nil {
+		if *size < 1 || *size > limit {
+			return p, fault.New(fault.Invalid, "1 validation error detected: Value '%d' at '%s' failed to satisfy constraint: Member must have value between 1 and %d", *size, member, limit)
+		}
+		p.Max = min(*size, registry.MaxPage)
 	}
-	return registry.Page{After: string(after), Max: size}, nil
+	return p, nil
 }
 
 // token makes the token of what follows a name; nil leaves the member out.

@@ -260,6 +260,11 @@ func TestTheLifeOfAFleet(t *testing.T) {
 	if e := r.ok("POST", "/effective-policies?thingName=pump-1", `{"principal":"`+cert+`"}`); len(e.body["effectivePolicies"].([]any)) != 1 {
 		t.Errorf("effective: %v", e.body)
 	}
+	if e := r.ok("POST", "/effective-policies?thingName=pump-1", `{}`); len(e.body["effectivePolicies"].([]any)) != 0 {
+		t.Errorf("effective by groups: %v", e.body)
+	}
+	r.fails(404, "ResourceNotFoundException", "POST", "/effective-policies?thingName=nobody", `{"principal":"`+cert+`"}`)
+	r.fails(404, "ResourceNotFoundException", "POST", "/effective-policies", `{"principal":"`+strings.Replace(cert, certID, strings.Repeat("0", 64), 1)+`"}`)
 	test := r.ok("POST", "/test-authorization?clientId=pump-1", `{"principal":"`+cert+`","authInfos":[{"actionType":"PUBLISH","resources":["arn:aws:iot:local-1:000000000000:topic/a"]}]}`)
 	if res := test.body["authResults"].([]any)[0].(map[string]any); res["authDecision"] != "ALLOWED" {
 		t.Errorf("test: %v", test.body)
@@ -326,7 +331,29 @@ func TestPaging(t *testing.T) {
 			}
 		}
 		r.fails(400, "InvalidRequestException", "GET", c.path+"?"+c.size+"=251", "")
+		r.fails(400, "InvalidRequestException", "GET", c.path+"?"+c.size+"=0", "")
 		r.fails(400, "InvalidRequestException", "GET", c.path+"?"+c.token+"=!", "")
+	}
+	for query, want := range map[string]string{"": "p0 p1 p2 p3 p4", "isAscendingOrder=true": "p0 p1 p2 p3 p4", "isAscendingOrder=false": "p4 p3 p2 p1 p0"} {
+		var got []string
+		for token := "first"; token != ""; {
+			l := r.ok("GET", "/policies?pageSize=2&"+query+strings.Replace("&marker="+token, "&marker=first", "", 1), "")
+			for _, p := range l.body["policies"].([]any) {
+				got = append(got, p.(map[string]any)["policyName"].(string))
+			}
+			token = l.text("nextMarker")
+		}
+		if g := strings.Join(got, " "); g != want {
+			t.Errorf("policies with %q: got %s, want %s", query, g, want)
+		}
+	}
+	for size, ok := range map[int]bool{0: false, 1: true, 500: true, 501: false} {
+		body := fmt.Sprintf(`{"queryString":"*","maxResults":%d}`, size)
+		if ok {
+			r.ok("POST", "/indices/search", body)
+		} else {
+			r.fails(400, "InvalidRequestException", "POST", "/indices/search", body)
+		}
 	}
 }
 

@@ -145,8 +145,12 @@ func (c *Control) policies() []restjson.Op {
 			Thing     string `at:"query,thingName"`
 			Principal string `json:"principal"`
 		}) (any, error) {
+			ps, err := c.effective(in.Principal, in.Thing)
+			if err != nil {
+				return nil, err
+			}
 			out := []map[string]string{}
-			for _, p := range reg.Effective(in.Principal, in.Thing) {
+			for _, p := range ps {
 				out = append(out, map[string]string{"policyName": p.Name, "policyArn": arn(p.Name), "policyDocument": p.Version(p.Default).Document})
 			}
 			return map[string]any{"effectivePolicies": out}, nil
@@ -170,6 +174,23 @@ func (c *Control) attachedPolicies(target string, recursive bool, in markIn) (an
 		return nil, err
 	}
 	return marked("policies", c.policyList(ps), next), nil
+}
+
+// effective gives the policies a connection would have: those of the principal and, for a thing attached to it, of the
+// thing's groups. Of a thing alone it gives those of its groups.
+func (c *Control) effective(principal, thing string) ([]*registry.Policy, error) {
+	if thing != "" {
+		if _, err := c.Registry.Thing(thing); err != nil {
+			return nil, err
+		}
+	}
+	if principal == "" {
+		return c.Registry.Inherited(thing), nil
+	}
+	if _, _, err := c.Registry.AttachedPolicies(principal, false, registry.Page{Max: 1}); err != nil {
+		return nil, err
+	}
+	return c.Registry.Effective(principal, thing), nil
 }
 
 func (c *Control) targets(member, name string, in markIn) (any, error) {

@@ -206,11 +206,14 @@ func noIndex(name string) error {
 	return fault.New(fault.NotFound, "the index %s does not exist", name)
 }
 
+// maxFound is the largest page a search may ask for (SearchIndex, maxResults).
+const maxFound = 500
+
 type searchIn struct {
 	Index   string `json:"indexName"`
 	Query   string `json:"queryString" need:""`
 	Token   string `json:"nextToken"`
-	Max     int    `json:"maxResults"`
+	Max     *int   `json:"maxResults"`
 	Version string `json:"queryVersion"`
 }
 
@@ -225,7 +228,7 @@ func (c *Control) search(_ *restjson.Call, in *searchIn) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := pageOf(in.Token, min(in.Max, registry.MaxPage), "maxResults")
+	p, err := pageOf(in.Token, in.Max, "maxResults", maxFound)
 	if err != nil {
 		return nil, err
 	}
