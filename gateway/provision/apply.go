@@ -340,7 +340,8 @@ func (c *certPlan) find(tx *registry.Tx) (*registry.Certificate, error) {
 }
 
 // apply makes the thing, or changes one that is there as the override settings say:
-// attributes and groups are merged and the type replaced unless they say otherwise.
+// attributes and groups are merged and the type replaced unless they say otherwise. FAIL
+// refuses a thing that is there at all.
 func (t *thingPlan) apply(tx *registry.Tx) error {
 	have, err := tx.Thing(t.name)
 	if fault.Is(err, fault.NotFound) {
@@ -351,21 +352,18 @@ func (t *thingPlan) apply(tx *registry.Tx) error {
 	} else if err != nil {
 		return err
 	}
-	up := registry.ThingUpdate{}
-	if t.typeName != "" && t.typeName != have.Type {
-		switch t.override["ThingTypeName"] {
-		case "DO_NOTHING":
-		case "FAIL":
-			return conflict("thing %s has the type %q", t.name, have.Type)
-		default:
-			up.Type = t.typeName
+	for key, given := range map[string]bool{"ThingTypeName": t.typeName != "", "AttributePayload": len(t.attributes) > 0, "ThingGroups": len(t.groups) > 0} {
+		if given && t.override[key] == "FAIL" { // even for the value that is there
+			return conflict("thing %s exists already", t.name)
 		}
+	}
+	up := registry.ThingUpdate{}
+	if t.typeName != "" && t.typeName != have.Type && t.override["ThingTypeName"] != "DO_NOTHING" {
+		up.Type = t.typeName
 	}
 	if len(t.attributes) > 0 && !maps.Equal(t.attributes, have.Attributes) {
 		switch t.override["AttributePayload"] {
 		case "DO_NOTHING":
-		case "FAIL":
-			return conflict("thing %s has other attributes", t.name)
 		case "REPLACE":
 			up.Attributes = t.attributes
 		default:
@@ -389,8 +387,6 @@ func (t *thingPlan) apply(tx *registry.Tx) error {
 	switch t.override["ThingGroups"] {
 	case "DO_NOTHING":
 		return nil
-	case "FAIL":
-		return conflict("thing %s is in other groups", t.name)
 	case "REPLACE":
 		for _, g := range have.Groups {
 			if err := tx.RemoveFromGroup(t.name, g); err != nil {

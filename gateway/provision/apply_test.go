@@ -148,8 +148,10 @@ func TestRegister(t *testing.T) {
 			t.Errorf("%s: %v", c.override, th.Attributes)
 		}
 	}
-	if _, err := register(t, reg, id, fmt.Sprintf(device, `"AttributePayload":"FAIL"`), params("c")); !fault.Is(err, fault.Conflict) || !errors.Is(err, provision.ErrConflict) {
-		t.Errorf("FAIL: %v", err)
+	for override, site := range map[string]string{`"AttributePayload":"FAIL"`: "c", `"AttributePayload":"FAIL","ThingGroups":"MERGE"`: "b", `"ThingGroups":"FAIL"`: "b"} {
+		if _, err := register(t, reg, id, fmt.Sprintf(device, override), params(site)); !fault.Is(err, fault.Conflict) || !errors.Is(err, provision.ErrConflict) {
+			t.Errorf("%s with %s: %v", override, site, err)
+		}
 	}
 	if links, _, _ := reg.Principals("pump", registry.Page{}); len(links) != 4 {
 		t.Errorf("the thing has %d certificates, want 4", len(links))

@@ -54,8 +54,9 @@ func CertificateID(c *x509.Certificate) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// ParseCertificate reads the first certificate of a PEM text and checks its key:
-// RSA of at least 2048 bits, or ECDSA.
+// ParseCertificate reads the first certificate of a PEM text and checks its key, RSA of at
+// least 2048 bits or ECDSA, and that it is signed with SHA-256 or better (developer guide,
+// "Certificate signing algorithms supported by AWS IoT").
 func ParseCertificate(text string) (*x509.Certificate, error) {
 	block, _ := pem.Decode([]byte(text))
 	if block == nil || block.Type != "CERTIFICATE" {
@@ -64,6 +65,10 @@ func ParseCertificate(text string) (*x509.Certificate, error) {
 	c, err := x509.ParseCertificate(block.Bytes)
 	if err != nil {
 		return nil, fault.Wrap(fault.Invalid, ErrCertificate, "the certificate cannot be read")
+	}
+	switch c.SignatureAlgorithm {
+	case x509.MD2WithRSA, x509.MD5WithRSA, x509.SHA1WithRSA, x509.DSAWithSHA1, x509.ECDSAWithSHA1, x509.UnknownSignatureAlgorithm:
+		return nil, fault.Wrap(fault.Invalid, ErrCertificate, "the certificate is signed with %s; sign it with SHA-256, SHA-384 or SHA-512", c.SignatureAlgorithm)
 	}
 	if err := checkKey(c.PublicKey); err != nil {
 		return nil, err

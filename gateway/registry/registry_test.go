@@ -718,6 +718,13 @@ func TestCertificates(t *testing.T) {
 	tpl := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: start.AddDate(1, 0, 0)}
 	text, _ := signed(t, tpl, tpl, &weak.PublicKey, weak)
 	want(t, add(text, registry.Active), fault.Invalid, registry.ErrCertificate)
+	sound, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tpl.SignatureAlgorithm = x509.SHA1WithRSA
+	text, _ = signed(t, tpl, tpl, &sound.PublicKey, sound)
+	want(t, add(text, registry.Active), fault.Invalid, registry.ErrCertificate)
 	status := func(s registry.Status) error {
 		return r.do(func(tx *registry.Tx) error { return tx.SetCertificateStatus(id, s) })
 	}

@@ -446,6 +446,9 @@ func TestRegisterThing(t *testing.T) {
 	r.fails(400, "InvalidRequestException", "POST", "/things", body(fmt.Sprintf(template, "1"), `{}`))
 	r.fails(400, "InvalidRequestException", "POST", "/things", body(`{}`, `{}`))
 	r.fails(400, "ResourceRegistrationFailureException", "POST", "/things", body(`{"Resources":{"t":{"Type":"AWS::IoT::Thing","Properties":{"ThingName":"x","ThingTypeName":"none"}}}}`, `{}`))
+	malformed := `{"Resources":{"c":{"Type":"AWS::IoT::Certificate","Properties":{"CertificateId":"%s"}},"p":{"Type":"AWS::IoT::Policy","Properties":{"PolicyDocument":"{}"}}}}`
+	id := r.ok("POST", "/keys-and-certificate", "").text("certificateId")
+	r.fails(400, "ResourceRegistrationFailureException", "POST", "/things", body(fmt.Sprintf(malformed, id), `{}`))
 }
 
 func TestWhoMayCall(t *testing.T) {

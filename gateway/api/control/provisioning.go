@@ -6,6 +6,7 @@ import (
 	"tidegate/gateway/api/restjson"
 	"tidegate/gateway/fault"
 	"tidegate/gateway/provision"
+	"tidegate/gateway/registry"
 )
 
 // errRegistration marks a registration that failed on what it referred to.
@@ -26,7 +27,7 @@ func (c *Control) provisioning() []restjson.Op {
 				return nil, err
 			}
 			out, err := provision.Register(c.Registry, who(call), c.Identity, resolved)
-			if fault.Is(err, fault.NotFound) {
+			if fault.Is(err, fault.NotFound) || errors.Is(err, registry.ErrPolicy) {
 				return nil, fault.Wrap(fault.Invalid, errRegistration, "%s", fault.Message(err))
 			}
 			if err != nil {
