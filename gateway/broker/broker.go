@@ -89,26 +89,27 @@ type Broker struct {
 	pub       Publisher
 	events    func(Event)
 
-	table     table
-	retained  retainedIndex
-	flood     flood
-	now       atomic.Int64 // second, as of the last sweep
-	authGen   atomic.Uint64
-	backlog   atomic.Int64 // bytes waiting in outputs, roughly
-	queued    atomic.Int64 // bytes queued in memory for sessions, roughly
-	partial   atomic.Int64 // bytes of read buffers that hold the beginning of a packet
-	closing   atomic.Bool
-	stats     stats
-	sys       *sys
-	versions  versions
-	desks     sync.Pool
-	cursors   atomic.Uint64
-	debts     atomic.Int64        // the last that newDebt gave
-	restoring bool                // Open is reading what is on the disk
-	orphans   map[string][]uint64 // cursors it found that nobody has any more, see dropCursor
-	seed      maphash.Seed
-	ids       [256]sync.Mutex // see idLock
-	wg        sync.WaitGroup
+	table      table
+	retained   retainedIndex
+	flood      flood
+	now        atomic.Int64 // second, as of the last sweep
+	authGen    atomic.Uint64
+	backlog    atomic.Int64 // bytes waiting in outputs, roughly
+	queued     atomic.Int64 // bytes queued in memory for sessions, roughly
+	publishing publishing
+	partial    atomic.Int64 // bytes of read buffers that hold the beginning of a packet
+	closing    atomic.Bool
+	stats      stats
+	sys        *sys
+	versions   versions
+	desks      sync.Pool
+	cursors    atomic.Uint64
+	debts      atomic.Int64        // the last that newDebt gave
+	restoring  bool                // Open is reading what is on the disk
+	orphans    map[string][]uint64 // cursors it found that nobody has any more, see dropCursor
+	seed       maphash.Seed
+	ids        [256]sync.Mutex // see idLock
+	wg         sync.WaitGroup
 
 	mu          sync.Mutex // guards what follows; never held while anything else is called
 	sessions    map[string]*client

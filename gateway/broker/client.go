@@ -267,6 +267,7 @@ func (s *client) sendFrames(c *Conn, buf []byte, frames []mqtt.Frame, n int, seq
 			n /= 2
 			end = frames[n].Start
 		}
+		c.out.payload += payloads(buf[:end], frames[:n], n, 1, c.v5)
 		base := len(c.out.buf) - int(start)
 		c.out.buf = append(c.out.buf, buf[start:end]...)
 		for _, f := range frames[:n] {
@@ -315,6 +316,7 @@ func (s *client) sendOne(c *Conn, f []byte, idAt uint32, seq uint64, h handle) {
 		c.out.buf = append(c.out.buf, f...)
 		c.out.buf[at], c.out.buf[at+1] = byte(id>>8), byte(id)
 	}
+	c.out.payload += payload(f, idAt, 1, c.v5)
 	if h.g != nil || s.persistent && seq == 0 {
 		s.win.keep(append([]byte(nil), f...), idAt, h)
 	}

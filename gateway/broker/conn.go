@@ -95,16 +95,12 @@ type input struct {
 
 	connecting bool  // no CONNECT has come yet
 	packets    int64 // taken in and not counted yet
+	payload    int64 // bytes of payloads likewise
 	held       int64 // bytes that holding has told of
 	whole      bool  // a packet came since
 	aliases    []string
 	rate       *rate
-}
-
-// rate counts what a client sends within a second.
-type rate struct {
-	sec         int64
-	msgs, bytes int
+	share      rate // counted for limits.total_publish_rate
 }
 
 // loop reads until there is a packet for control, or an end.

@@ -28,6 +28,7 @@ type Limits struct {
 	PublishRate      int           // PUBLISHes a second from one client; AWS 100, here off
 	ByteRate         int           // bytes a second from one client; AWS 524,288, here off
 
+	TotalPublishRate  int // messages a second from all clients and POST /topics together; AWS 20,000 in its largest regions, here off
 	ConnectRate       int // clients let in within a second; AWS 500, here off
 	ClientConnectRate int // the same of one client id; AWS 1, here off
 }
@@ -36,7 +37,7 @@ type Limits struct {
 func AWSLimits() Limits {
 	return Limits{ClientID: 128, TopicBytes: 256, TopicSlashes: 7, Payload: 128 << 10, Filters: 8, Subscriptions: 50, Inbound: 100, Outbound: 100,
 		TopicAliases: 8, UserProperties: 8 << 10, KeepAliveMin: 30 * time.Second, KeepAliveMax: 1200 * time.Second, SessionExpiry: time.Hour,
-		SessionExpiryMax: 7 * 24 * time.Hour, MessageExpiryMax: 604800 * time.Second, Retained: 5000, PublishRate: 100, ByteRate: 512 << 10, ConnectRate: 500, ClientConnectRate: 1}
+		SessionExpiryMax: 7 * 24 * time.Hour, MessageExpiryMax: 604800 * time.Second, Retained: 5000, PublishRate: 100, ByteRate: 512 << 10, TotalPublishRate: 20_000, ConnectRate: 500, ClientConnectRate: 1}
 }
 
 // DefaultLimits gives AWS's numbers without those that would slow a local broker down.
@@ -44,7 +45,7 @@ func DefaultLimits() Limits {
 	l := AWSLimits()
 	l.Inbound, l.Outbound = 1024, 1024
 	l.KeepAliveMin, l.SessionExpiry = 0, 7*24*time.Hour
-	l.PublishRate, l.ByteRate, l.ConnectRate, l.ClientConnectRate = 0, 0, 0, 0
+	l.PublishRate, l.ByteRate, l.TotalPublishRate, l.ConnectRate, l.ClientConnectRate = 0, 0, 0, 0, 0
 	return l
 }
 
@@ -110,6 +111,7 @@ func (c *Config) Validate() []error {
 		{"limits.payload", l.Payload, 256 << 20}, {"limits.filters", l.Filters, 1 << 20}, {"limits.subscriptions", l.Subscriptions, 1 << 20},
 		{"limits.inbound", l.Inbound, 65535}, {"limits.outbound", l.Outbound, maxWindow}, {"limits.topic_aliases", l.TopicAliases, 65535},
 		{"limits.retained", l.Retained, 1 << 30}, {"limits.publish_rate", l.PublishRate, 1 << 30}, {"limits.byte_rate", l.ByteRate, 1 << 40},
+		{"limits.total_publish_rate", l.TotalPublishRate, 1 << 30},
 		{"limits.connect_rate", l.ConnectRate, 1 << 30}, {"limits.client_connect_rate", l.ClientConnectRate, 1 << 30}, {"broker.input_buffer", c.InputBuffer, 1 << 40},
 		{"broker.connections", c.Connections, 1 << 20}, {"broker.unconnected", c.Unconnected, 1 << 20},
 		{"broker.client_buffer", c.ClientBuffer, 1 << 30}, {"broker.total_buffer", c.TotalBuffer, 1 << 40},

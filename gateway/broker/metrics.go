@@ -11,10 +11,11 @@ type stats struct {
 	received, sent                       atomic.Int64 // PUBLISHes
 	packetsIn, answers                   atomic.Int64 // packets of any kind; those sent but PUBLISH
 	bytesIn, bytesOut, sockets           atomic.Int64
+	payloadIn, payloadOut                atomic.Int64 // bytes of PUBLISHes' payloads
 	droppedQoS0, tooLarge, expired, shed atomic.Int64
 	refused, held, gaps, cutOff, wills   atomic.Int64
 	connects, connectRefused, turnedAway atomic.Int64
-	halfSent, unheard                    atomic.Int64
+	halfSent, unheard, overRate          atomic.Int64
 	sessionsExpired                      atomic.Int64
 	behind, online, onlineMost           atomic.Int64 // gauges
 }
@@ -40,6 +41,8 @@ func (b *Broker) Metrics(m *metrics.Set) {
 	st := &b.stats
 	count("received_total", "PUBLISHes taken from clients.", &st.received)
 	count("sent_total", "PUBLISHes queued to be written to clients.", &st.sent)
+	count("received_payload_bytes_total", "Bytes of payloads in PUBLISHes taken from clients.", &st.payloadIn)
+	count("sent_payload_bytes_total", "Bytes of payloads in PUBLISHes to clients.", &st.payloadOut)
 	count("received_packets_total", "Packets of any kind taken from clients.", &st.packetsIn)
 	count("received_bytes_total", "Bytes read from clients.", &st.bytesIn)
 	count("sent_bytes_total", "Bytes written to clients.", &st.bytesOut)
@@ -51,6 +54,7 @@ func (b *Broker) Metrics(m *metrics.Set) {
 	count("dropped_total", dropped, &st.shed, "reason", "session quota")
 	count("dropped_total", dropped, &st.unheard, "reason", "the client that asked is gone")
 	count("refused_total", "PUBLISHes that were not accepted from clients.", &st.refused)
+	count("throttled_total", "Messages not taken because all clients together sent too many.", &st.overRate)
 	count("held_total", "Times a client was not read from because too much of it was waiting.", &st.held)
 	count("session_gaps_total", "Times a session did not get what it was to get: its quota, or the journal's.", &st.gaps)
 	count("cut_off_total", "Clients disconnected because they did not keep up.", &st.cutOff)

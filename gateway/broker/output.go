@@ -44,6 +44,44 @@ func (b *Broker) Flush(ob *Outbox) {
 	ob.conns = ob.conns[:0]
 }
 
+// payload gives how many bytes of frame f are payload; the topic ends at idAt.
+func payload(f []byte, idAt uint32, qos byte, v5 bool) int64 {
+	at := int(idAt)
+	if qos > 0 {
+		at += 2
+	}
+	if v5 {
+		at += propsLen(f[at:])
+	}
+	return int64(len(f) - at)
+}
+
+// payloads is payload for the first n of frames, which lie one behind the other in buf.
+func payloads(buf []byte, frames []mqtt.Frame, n int, qos byte, v5 bool) (sum int64) {
+	for i := range n {
+		end := uint32(len(buf))
+		if i+1 < len(frames) {
+			end = frames[i+1].Start
+		}
+		start := frames[i].Start
+		sum += payload(buf[start:end], frames[i].ID-start, qos, v5)
+	}
+	return sum
+}
+
+// propsLen gives what the properties of a well-formed packet take that begin with b, their length
+// included.
+func propsLen(b []byte) int {
+	n := 0
+	for i := range b {
+		n |= int(b[i]&0x7f) << (7 * i)
+		if b[i] < 0x80 {
+			return n + i + 1
+		}
+	}
+	return 0
+}
+
 // flushSoon is Flush for a goroutine that has just taken in a batch: what is large goes
 // out at once, the rest after whoever else is ready to run could add to it.
 func (b *Broker) flushSoon(ob *Outbox) {
@@ -69,8 +107,9 @@ func (b *Broker) flushSoon(ob *Outbox) {
 type output struct {
 	mu      sync.Mutex
 	buf     []byte
-	queued  int // bytes the writer has taken out of buf
-	counted int // bytes of ours in the broker's total
+	queued  int   // bytes the writer has taken out of buf
+	counted int   // bytes of ours in the broker's total
+	payload int64 // bytes of payloads added since the last flush
 	dirty   bool
 	denied  bool // somebody was told that it is full, and wants to know when it is not
 	writing bool
@@ -185,9 +224,12 @@ func (c *Conn) offer(v *mqtt.Run, ob *Outbox) {
 	}
 	if c.special == nil {
 		c.out.buf = append(c.out.buf, v.Buf...)
+		c.out.payload += payloads(v.Buf, v.Frames, len(v.Frames), 0, c.v5)
 	} else {
 		for i := range v.Frames {
-			c.sendSpecial(v.Frame(i), v.Frames[i].ID-v.Frames[i].Start, 0, false)
+			if f, idAt := v.Frame(i), v.Frames[i].ID-v.Frames[i].Start; c.sendSpecial(f, idAt, 0, false) {
+				c.out.payload += payload(f, idAt, 0, c.v5)
+			}
 		}
 	}
 	c.unlockOut(ob)
@@ -203,7 +245,12 @@ func (c *Conn) flush() {
 	for !o.writing && !o.closed && (len(o.buf) > 0 || c.t.wire != nil && c.t.wire.pending()) {
 		b := o.buf
 		o.buf, o.writing, o.queued = nil, true, len(b)
+		pub := o.payload
+		o.payload = 0
 		o.mu.Unlock()
+		if pub > 0 {
+			c.b.stats.payloadOut.Add(pub)
+		}
 		b, err := c.seal(b)
 		n := 0
 		if err == nil && c.t.raw != nil {

@@ -453,7 +453,9 @@ func (s *client) send2(c *Conn, o *outgoing, ob *Outbox) bool {
 			c.out.buf[at] |= 8
 		}
 	}
-	o.dup = true
+	if o.dup = true; sent {
+		c.out.payload += payload(o.frame, o.idAt, 2, c.v5)
+	}
 	c.unlockOut(ob)
 	if !sent {
 		s.b.stats.tooLarge.Add(1)

@@ -17,7 +17,8 @@ func (c *Conn) parse() bool {
 	look := c.scan()
 	if n := c.in.packets; n > 0 {
 		c.b.stats.packetsIn.Add(n)
-		c.in.packets, c.in.whole = 0, true
+		c.b.stats.payloadIn.Add(c.in.payload)
+		c.in.packets, c.in.payload, c.in.whole = 0, 0, true
 		if c.in.connecting { // CONNECT is answered in control
 			return look
 		}
@@ -110,6 +111,7 @@ func (c *Conn) publish(f []byte) bool {
 	if why := c.admit(&p, len(f)); why != nil {
 		return !c.fail(why)
 	}
+	in.payload += int64(len(p.Payload))
 	if len(p.Props) > 0 {
 		c.b.clampExpiryIn(p.Props)
 	}
@@ -270,6 +272,10 @@ func (c *Conn) hand(topic []byte) {
 	waits.Add(int32(n))
 	if r.QoS > 0 {
 		c.uncommitted.Add(int64(len(r.Buf)))
+	}
+	if c.overTotal(n) {
+		c.throttle(r)
+		return
 	}
 	c.b.pub.Publish(r, c, &in.ob)
 }

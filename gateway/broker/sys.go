@@ -98,6 +98,8 @@ func newSys(every time.Duration, version string, now time.Time) *sys {
 	count("messages/received", func(st *stats) int64 { return st.packetsIn.Load() })
 	count("messages/sent", func(st *stats) int64 { return st.packets() })
 	number("messages/stored", (*Broker).storedMessages)
+	count("publish/bytes/received", func(st *stats) int64 { return st.payloadIn.Load() })
+	count("publish/bytes/sent", func(st *stats) int64 { return st.payloadOut.Load() })
 	count("publish/messages/dropped", func(st *stats) int64 { return st.dropped() })
 	count("publish/messages/received", func(st *stats) int64 { return st.received.Load() })
 	count("publish/messages/sent", func(st *stats) int64 { return st.sent.Load() })

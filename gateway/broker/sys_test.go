@@ -1,6 +1,7 @@
 package broker_test
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 	"testing"
@@ -50,7 +51,7 @@ func (p *peer) tree(filter string) map[string]string {
 				p.t.Errorf("%s: flags %d", pk.Topic, pk.Flags)
 			}
 			got[string(pk.Topic)] = string(pk.Payload)
-			if len(got) == sysTopics {
+			if len(got) == sysTopics || got[filter] != "" {
 				return got
 			}
 		case rawmqtt.Pingresp: // retained messages come from a goroutine of their own
@@ -62,7 +63,7 @@ func (p *peer) tree(filter string) map[string]string {
 }
 
 // sysTopics is how many there are.
-const sysTopics = 24 + 9*3
+const sysTopics = 27 + 9*3
 
 func TestTheBrokerTellsOfItself(t *testing.T) {
 	h, man := still(t)
@@ -84,7 +85,7 @@ func TestTheBrokerTellsOfItself(t *testing.T) {
 	s := h.dial(rawmqtt.Options{ClientID: "s", Clean: true, V5: true})
 	got := s.tree("$SYS/#")
 	for topic, want := range map[string]string{"version": "tidegate version 1.2.3", "uptime": "10 seconds", "clients/connected": "2", "clients/active": "2",
-		"clients/disconnected": "1", "clients/total": "3", "clients/maximum": "2", "clients/expired": "0", "publish/messages/received": "11", "publish/messages/dropped": "0",
+		"clients/disconnected": "1", "clients/total": "3", "clients/maximum": "2", "clients/expired": "0", "publish/messages/received": "11", "publish/messages/dropped": "0", "publish/bytes/received": "51",
 		"retained messages/count": "1", "subscriptions/count": "3", "messages/stored": "11", "load/publish/received/1min": "10.13"} {
 		if got["$SYS/broker/"+topic] != want {
 			t.Errorf("%s: %q, want %q", topic, got["$SYS/broker/"+topic], want)
@@ -94,6 +95,23 @@ func TestTheBrokerTellsOfItself(t *testing.T) {
 		if f, err := strconv.ParseFloat(got["$SYS/broker/"+topic], 64); err != nil || f < 0 || f == 0 && !strings.HasPrefix(topic, "store") {
 			t.Errorf("%s: %q", topic, got["$SYS/broker/"+topic])
 		}
+	}
+
+	// What was sent is counted whichever way it went, and in each version without properties.
+	const bytesSent = "$SYS/broker/publish/bytes/sent"
+	sent, _ := strconv.Atoi(h.dial(rawmqtt.Options{ClientID: "s1", Clean: true}).tree(bytesSent)[bytesSent])
+	for i, v5 := range []bool{false, true} {
+		q := h.dial(rawmqtt.Options{ClientID: fmt.Sprint("q", i), Clean: true, V5: v5, ReceiveMax: 1})
+		q.sub(byte(2-i), "bytes/#")
+		for qos := range byte(3) {
+			p.pub("bytes/x", "1234567", qos, 0)
+			q.get("bytes/x", "1234567", min(qos, byte(2-i)), 0)
+		}
+		q.Close()
+	}
+	more := h.dial(rawmqtt.Options{ClientID: "s2", Clean: true}).tree(bytesSent)[bytesSent]
+	if want := fmt.Sprint(sent + len(fmt.Sprint(sent)) + 6*7); more != want {
+		t.Errorf("publish/bytes/sent: %s, want %s", more, want)
 	}
 
 	// Who has subscribed is told what has changed, no more often than the interval, and not as retained.

@@ -111,6 +111,9 @@ func (r *Road) Submit(m mqtt.Message, done func(error)) {
 	if err == nil && strings.HasPrefix(m.Topic, mqtt.Sys) { // clients are told by the broker
 		err = fault.New(fault.Forbidden, "only the broker itself publishes to %s", m.Topic)
 	}
+	if err == nil && m.Origin == mqtt.REST {
+		err = r.br.Admit(1)
+	}
 	if err != nil {
 		ack.Ack(nil, err, nil)
 		return
