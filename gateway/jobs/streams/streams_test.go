@@ -215,7 +215,8 @@ func TestWrongRequestsHaveTheirCodes(t *testing.T) {
 	}))
 	for body, want := range map[string]string{
 		`{`: "InvalidJson", `[]`: "InvalidRequest", `{}`: "InvalidRequest", `{"f":0}`: "InvalidRequest", `{"f":0,"l":"256"}`: "InvalidRequest",
-		`{"f":0,"l":256.5}`: "InvalidRequest", `{"f":0,"l":99999999999999999999}`: "InvalidRequest", `{"f":256,"l":256}`: "ResourceNotFound",
+		`{"f":0,"l":256.5}`: "InvalidRequest", `{"f":0,"l":99999999999999999999}`: "BlockSizeOutOfBounds", `{"f":0,"l":256,"o":99999999999999999999}`: "OffsetOutOfBounds",
+		`{"f":0,"l":256,"n":-99999999999999999999}`: "BlockCountLimitExceeded", `{"f":0,"l":256,"s":99999999999999999999}`: "VersionMismatch", `{"f":256,"l":256}`: "ResourceNotFound",
 		`{"f":-1,"l":256}`: "ResourceNotFound", `{"f":0,"l":256,"s":0}`: "VersionMismatch", `{"f":0,"l":256,"s":-1}`: "VersionMismatch", `{"f":0,"l":256,"s":"1"}`: "InvalidRequest",
 		`{"f":0,"l":256,"b":"0g"}`: "InvalidRequest", `{"f":0,"l":256,"b":"` + strings.Repeat("00", 12288) + `"}`: "BlockBitmapLimitExceeded",
 		`{"f":0,"l":256,"o":-1}`: "OffsetOutOfBounds", `{"f":0,"l":256,"n":-1}`: "BlockCountLimitExceeded", `{"f":0,"l":256,"o":1}`: "ResourceNotFound",

@@ -3,6 +3,7 @@ package streams
 import (
 	"encoding/base64"
 	"encoding/hex"
+	"math"
 	"strconv"
 
 	"github.com/fxamacker/cbor/v2"
@@ -37,7 +38,15 @@ var cborIn, cborOut = func() (cbor.DecMode, cbor.EncMode) {
 type members struct {
 	text map[string]string
 	ints map[string]int64
-	odd  map[string]bool // of another kind, or out of range
+	odd  map[string]bool // of another kind
+}
+
+// beyond is the number for one too large to be kept: it is out of every range, and refused as that.
+func beyond(negative bool) int64 {
+	if negative {
+		return math.MinInt64
+	}
+	return math.MaxInt64
 }
 
 // ParseGet reads a request for blocks, and the client's token, which is only given back
@@ -117,6 +126,8 @@ func parse(f Format, b []byte) (*members, error) {
 			m.text[k] = v.Text()
 		case isInt:
 			m.ints[k] = n
+		case v.Integer():
+			m.ints[k] = beyond(v.Text()[0] == '-')
 		default:
 			m.odd[k] = true
 		}
@@ -138,7 +149,7 @@ func (m *members) cbor(b []byte) error {
 			m.text[k] = hex.EncodeToString(v)
 		case uint64:
 			if m.ints[k] = int64(v); int64(v) < 0 {
-				m.odd[k] = true
+				m.ints[k] = beyond(false)
 			}
 		case int64:
 			m.ints[k] = v
