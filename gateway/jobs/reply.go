@@ -125,11 +125,11 @@ func (d *doc) state(name string, s *ExecutionState) {
 }
 
 // end writes the time of a reply over MQTT, and the client's token.
-func (d *doc) end(now int64, token string) []byte {
+func (d *doc) end(now int64, token *string) []byte {
 	if d.form == Topics {
 		d.int("timestamp", now/1000)
-		if token != "" {
-			d.text("clientToken", token)
+		if token != nil {
+			d.text("clientToken", *token)
 		}
 	}
 	d.close()
@@ -137,7 +137,7 @@ func (d *doc) end(now int64, token string) []byte {
 }
 
 // Encode writes the answer to GetPendingJobExecutions.
-func (l Lists) Encode(f Form, now int64, token string) []byte {
+func (l Lists) Encode(f Form, now int64, token *string) []byte {
 	d := doc{b: []byte{'{'}, form: f}
 	d.summaries("inProgressJobs", l.InProgress)
 	d.summaries("queuedJobs", l.Queued)
@@ -146,7 +146,7 @@ func (l Lists) Encode(f Form, now int64, token string) []byte {
 
 // Encode writes the answer to StartNextPendingJobExecution and DescribeJobExecution; v
 // may be nil.
-func (v *View) Encode(f Form, now int64, token string) []byte {
+func (v *View) Encode(f Form, now int64, token *string) []byte {
 	d := doc{b: []byte{'{'}, form: f}
 	if v != nil {
 		d.execution(v)
@@ -155,7 +155,7 @@ func (v *View) Encode(f Form, now int64, token string) []byte {
 }
 
 // Encode writes the answer to UpdateJobExecution.
-func (u Updated) Encode(f Form, now int64, token string) []byte {
+func (u Updated) Encode(f Form, now int64, token *string) []byte {
 	d := doc{b: []byte{'{'}, form: f}
 	if u.State != nil {
 		d.state("executionState", u.State)
@@ -194,7 +194,7 @@ func (n NextNotice) Encode() []byte {
 
 // EncodeRefusal writes why a request over MQTT was refused (spec/jobs.md §3.4); state is
 // how the execution stands, nil where that is not told.
-func EncodeRefusal(code, message string, state *ExecutionState, now int64, token string) []byte {
+func EncodeRefusal(code, message string, state *ExecutionState, now int64, token *string) []byte {
 	d := doc{b: []byte{'{'}}
 	d.text("code", code)
 	d.text("message", message)

@@ -16,7 +16,7 @@ const (
 // Request is the body of a device's request, whichever it is: what the operation does
 // not have is ignored.
 type Request struct {
-	Token    string // of the client, to be echoed
+	Token    *string // of the client, to be echoed; nil: none was sent
 	doc      jsondoc.Value
 	problems error
 }
@@ -41,7 +41,9 @@ func ParseRequest(b []byte) (Request, error) {
 		return q, invalid("The request must be a JSON object")
 	}
 	q.doc = doc
-	q.Token = q.text("clientToken")
+	if token := q.text("clientToken"); q.problems == nil && q.member("clientToken") != nil {
+		q.Token = &token
+	}
 	return q, q.problems
 }
 

@@ -65,7 +65,7 @@ func TestRequestsAreRead(t *testing.T) {
 
 func TestTokensAreEchoed(t *testing.T) {
 	q, err := jobs.ParseRequest([]byte(`{"clientToken":"a\"b","status":7}`))
-	if err != nil || q.Token != `a"b` {
+	if err != nil || q.Token == nil || *q.Token != `a"b` {
 		t.Errorf("%+v, %v", q, err)
 	}
 	if b := jobs.EncodeRefusal("InvalidRequest", "x\n", nil, 5000, q.Token); string(b) != `{"code":"InvalidRequest","message":"x\n","timestamp":5,"clientToken":"a\"b"}` {

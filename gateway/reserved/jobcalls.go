@@ -14,7 +14,7 @@ import (
 func (j *Jobs) Pending(thing string) (body []byte, err error) {
 	err = j.wait(func(tx jobs.Tx, _ func(jobs.Notice)) error {
 		l, err := j.room.Pending(tx, thing)
-		body = l.Encode(jobs.HTTP, 0, "")
+		body = l.Encode(jobs.HTTP, 0, nil)
 		return err
 	})
 	return body, err
@@ -32,7 +32,7 @@ func (j *Jobs) StartNext(thing string, request []byte) (body []byte, err error) 
 	}
 	err = j.wait(func(tx jobs.Tx, tell func(jobs.Notice)) error {
 		v, err := j.room.Start(tx, tell, thing, req)
-		body = v.Encode(jobs.HTTP, 0, "")
+		body = v.Encode(jobs.HTTP, 0, nil)
 		return err
 	})
 	return body, err
@@ -43,7 +43,7 @@ func (j *Jobs) StartNext(thing string, request []byte) (body []byte, err error) 
 func (j *Jobs) Describe(thing, job string, req jobs.DescribeRequest) (body []byte, err error) {
 	err = j.wait(func(tx jobs.Tx, _ func(jobs.Notice)) error {
 		v, err := j.room.Describe(tx, thing, job, req)
-		body = v.Encode(jobs.HTTP, 0, "")
+		body = v.Encode(jobs.HTTP, 0, nil)
 		return err
 	})
 	return body, err
@@ -61,7 +61,7 @@ func (j *Jobs) Update(thing, job string, request []byte) (body []byte, err error
 	}
 	err = j.wait(func(tx jobs.Tx, tell func(jobs.Notice)) error {
 		up, err := j.room.Update(tx, tell, thing, job, req)
-		body = up.Encode(jobs.HTTP, 0, "")
+		body = up.Encode(jobs.HTTP, 0, nil)
 		return err
 	})
 	return body, err

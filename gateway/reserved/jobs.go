@@ -126,7 +126,7 @@ func (j *Jobs) Handle(u *store.Unit, t awstopic.Topic, m *mqtt.Message, emit fun
 }
 
 // serve answers a request.
-func (j *Jobs) serve(u *store.Unit, t awstopic.Topic, payload []byte, now int64, tell func(jobs.Notice)) (body []byte, token string, err error) {
+func (j *Jobs) serve(u *store.Unit, t awstopic.Topic, payload []byte, now int64, tell func(jobs.Notice)) (body []byte, token *string, err error) {
 	q, err := jobs.ParseRequest(payload)
 	if err != nil {
 		return nil, q.Token, err

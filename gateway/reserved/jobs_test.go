@@ -168,6 +168,8 @@ me j/update/accepted {"timestamp":T}
 me j/get/rejected {"code":"TerminalStateReached","message":"The execution of job j has reached the terminal state SUCCEEDED","timestamp":T}`},
 		{"$next/get", ``, `
 me $next/get/accepted {"timestamp":T}`},
+		{"get", `{"clientToken":""}`, `
+me get/accepted {"inProgressJobs":[],"queuedJobs":[],"timestamp":T,"clientToken":""}`},
 		{"$next/update", `{"status":"FAILED"}`, `
 me $next/update/rejected {"code":"InvalidRequest","message":"Invalid jobId","timestamp":T}`},
 		{"k/get", `{}`, `

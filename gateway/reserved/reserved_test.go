@@ -84,7 +84,7 @@ update/accepted {"state":{"reported":{"a":1}},"metadata":{"reported":{"a":{"time
 name/cfg/update/documents {"previous":null,"current":{"state":{},"metadata":{},"version":1},"timestamp":T}
 name/cfg/update/accepted {"state":null,"metadata":{"timestamp":T},"version":1,"timestamp":T}`},
 		{"delete", `{"clientToken":"d"}`, `delete/accepted {"version":2,"timestamp":T,"clientToken":"d"}`},
-		{"name/bad name/get", "", `name/bad name/get/rejected {"code":400,"message":"Invalid shadow name","timestamp":T}`},
+		{"name/bad name/get", `{"clientToken":""}`, `name/bad name/get/rejected {"code":400,"message":"Invalid shadow name","timestamp":T,"clientToken":""}`},
 	} {
 		topic := "$aws/things/x/shadow/" + step.topic
 		if !h.topics.Handles(topic) {

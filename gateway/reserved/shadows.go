@@ -99,7 +99,7 @@ func (s *Shadows) Handle(u *store.Unit, t awstopic.Topic, m *mqtt.Message, emit 
 		return nil
 	}
 	id := shadow.ID{Thing: t.Thing, Name: t.Name}
-	var token string
+	var token *string
 	var err error
 	who := shadow.Who{By: m.Principal, From: m.From}
 	op := t.Op
@@ -197,12 +197,12 @@ func topic(id shadow.ID, op awstopic.Op) awstopic.Topic {
 }
 
 // refusal writes the error document of spec/shadow.md §7.
-func (s *Shadows) refusal(err error, token string) []byte {
+func (s *Shadows) refusal(err error, token *string) []byte {
 	b := strconv.AppendInt([]byte(`{"code":`), int64(status(err)), 10)
 	b = jsondoc.AppendString(append(b, `,"message":`...), shown(err))
 	b = strconv.AppendInt(append(b, `,"timestamp":`...), s.clk.Now().Unix(), 10)
-	if token != "" {
-		b = jsondoc.AppendString(append(b, `,"clientToken":`...), token)
+	if token != nil {
+		b = jsondoc.AppendString(append(b, `,"clientToken":`...), *token)
 	}
 	return append(b, '}')
 }

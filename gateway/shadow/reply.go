@@ -60,16 +60,16 @@ func (d *Document) AppendMetadata(b []byte) []byte {
 }
 
 // end writes version, time and token and closes the document.
-func (w *writer) end(version int64, tok token, now int64) {
+func (w *writer) end(version int64, token *string, now int64) {
 	if version > 0 {
 		w.text(`,"version":`)
 		w.b = strconv.AppendInt(w.b, version, 10)
 	}
 	w.text(`,"timestamp":`)
 	w.b = strconv.AppendInt(w.b, now, 10)
-	if tok != "" {
+	if token != nil {
 		w.text(`,"clientToken":`)
-		w.b = jsondoc.AppendString(w.b, string(tok))
+		w.b = jsondoc.AppendString(w.b, *token)
 	}
 	w.b = append(w.b, '}')
 }
@@ -93,7 +93,7 @@ func (c *Change) write(mem *work, req *update, old *record, next *Document, now 
 		w.value(req.state)
 		w.text(`,"metadata":`)
 		w.metadata(req.state)
-		w.end(next.Version, token(c.Token), now)
+		w.end(next.Version, c.Token, now)
 	}
 	accepted := len(w.b)
 	if want&WantDelta != 0 {
@@ -102,7 +102,7 @@ func (c *Change) write(mem *work, req *update, old *record, next *Document, now 
 			w.value(&delta)
 			w.text(`,"metadata":`)
 			w.metadata(&delta)
-			w.end(next.Version, token(c.Token), now)
+			w.end(next.Version, c.Token, now)
 		}
 	}
 	delta := len(w.b)
@@ -115,7 +115,7 @@ func (c *Change) write(mem *work, req *update, old *record, next *Document, now 
 		}
 		w.text(`,"current":`)
 		w.snapshot(next)
-		w.end(0, token(c.Token), now)
+		w.end(0, c.Token, now)
 	}
 	mem.out = w.b
 	cut := func(from, to int) []byte {
@@ -128,22 +128,22 @@ func (c *Change) write(mem *work, req *update, old *record, next *Document, now 
 }
 
 // getDocument writes the reply to a get.
-func getDocument(mem *work, d *Document, tok string, now int64) []byte {
+func getDocument(mem *work, d *Document, token *string, now int64) []byte {
 	delta, _ := d.delta(&mem.trees)
 	w := writer{b: mem.out[:0]}
 	w.text(`{"state":`)
 	w.sections(d, &delta, w.value)
 	w.text(`,"metadata":`)
 	w.sections(d, nil, w.metadata)
-	w.end(d.Version, token(tok), now)
+	w.end(d.Version, token, now)
 	mem.out = w.b
 	return bytes.Clone(w.b)
 }
 
 // deleteDocument writes the reply to a delete.
-func deleteDocument(version int64, tok token, now int64) []byte {
+func deleteDocument(version int64, token *string, now int64) []byte {
 	w := writer{b: []byte(`{"version":`)}
 	w.b = strconv.AppendInt(w.b, version, 10)
-	w.end(0, tok, now)
+	w.end(0, token, now)
 	return w.b
 }

@@ -29,7 +29,7 @@ var (
 
 // update is a valid update request.
 type update struct {
-	token    string
+	token    *string        // as it is echoed; nil: none was sent
 	state    *jsondoc.Value // an object or null
 	desired  section
 	reported section
@@ -53,9 +53,6 @@ func (s section) apply(trees *jsondoc.Arena, old *jsondoc.Value) jsondoc.Value {
 	}
 	return next
 }
-
-// token is a client token on its way into a document; empty when there is none.
-type token string
 
 // parseUpdate reads an update request and judges it in the order of spec/shadow.md §7.
 // With an error the token is still set where it could be read.
@@ -151,44 +148,44 @@ func (u *update) sections() error {
 	return nil
 }
 
-// token reads the client token of a request.
-func (lim *Limits) token(doc *jsondoc.Value) (string, error) {
+// token reads the client token of a request; nil when there is none. An empty one is one.
+func (lim *Limits) token(doc *jsondoc.Value) (*string, error) {
 	v := doc.Get("clientToken")
 	if v == nil {
-		return "", nil
+		return nil, nil
 	}
 	if v.Kind() != jsondoc.String || len(v.Text()) > lim.Token {
-		return "", errToken
+		return nil, errToken
 	}
-	return strings.Clone(v.Text()), nil // it outlives the request
+	return new(strings.Clone(v.Text())), nil // it outlives the request
 }
 
 // parseGet reads a get request: nothing, or an object with a token.
-func (lim *Limits) parseGet(b []byte) (string, error) {
+func (lim *Limits) parseGet(b []byte) (*string, error) {
 	if len(b) == 0 {
-		return "", nil
+		return nil, nil
 	}
 	if !utf8.Valid(b) {
-		return "", errEncoding
+		return nil, errEncoding
 	}
 	doc, err := jsondoc.Parse(b, jsondoc.Options{MaxSize: lim.Request})
 	switch {
 	case err == jsondoc.ErrTooLarge:
-		return "", errTooLarge
+		return nil, errTooLarge
 	case err != nil || doc.Kind() != jsondoc.Object:
-		return "", errJSON
+		return nil, errJSON
 	}
 	return lim.token(&doc)
 }
 
 // parseDelete looks for a token in a delete request, whose content does not matter.
-func (lim *Limits) parseDelete(b []byte) string {
+func (lim *Limits) parseDelete(b []byte) *string {
 	if len(b) == 0 {
-		return ""
+		return nil
 	}
 	doc, err := jsondoc.Parse(b, jsondoc.Options{MaxSize: lim.Request})
 	if err != nil {
-		return ""
+		return nil
 	}
 	tok, _ := lim.token(&doc)
 	return tok

@@ -18,6 +18,7 @@
 package shadow
 
 import (
+	"cmp"
 	"sync"
 	"time"
 
@@ -99,7 +100,7 @@ func (r *Room) done(w *work) {
 
 // Change is an accepted update: the documents that tell of it. They hold until Free.
 type Change struct {
-	Token     string // the request's client token; set also when the update is refused
+	Token     *string // the request's client token, nil when it has none; set also when the update is refused
 	Version   int64
 	Accepted  []byte // for whoever asked: what was asked for, with metadata
 	Delta     []byte // what desired has and reported lacks; nil when nothing
@@ -132,7 +133,7 @@ const (
 
 // Answer is the reply to a get or a delete.
 type Answer struct {
-	Token string // the request's client token; set also when the request is refused
+	Token *string // the request's client token, nil when it has none; set also when the request is refused
 	Body  []byte
 }
 
@@ -161,9 +162,6 @@ func (d *Document) size() int { return d.Desired.Size() + d.Reported.Size() }
 // TooLarge, or Conflict when the request names another version than the current one;
 // the messages are those of spec/shadow.md §7. Documents that are not wanted stay nil.
 func (r *Room) Update(tx Tx, id ID, who Who, request []byte, want Parts) (c Change, err error) {
-	if err := id.check(); err != nil {
-		return Change{}, err
-	}
 	at := r.clk.Now()
 	now := at.Unix()
 	w := r.desk.Get().(*work)
@@ -174,7 +172,7 @@ func (r *Room) Update(tx Tx, id ID, who Who, request []byte, want Parts) (c Chan
 	}()
 	req, err := r.lim.parseUpdate(&w.trees, request, now)
 	c.Token = req.token
-	if err != nil {
+	if err := cmp.Or(id.check(), err); err != nil {
 		return c, err
 	}
 	key := id.key()
@@ -206,12 +204,9 @@ func (r *Room) Update(tx Tx, id ID, who Who, request []byte, want Parts) (c Chan
 // Get gives the shadow. The request is empty or a JSON object with a client token. It
 // fails with Invalid, Unsupported (not UTF-8), or NotFound.
 func (r *Room) Get(tx Tx, id ID, request []byte) (Answer, error) {
-	if err := id.check(); err != nil {
-		return Answer{}, err
-	}
 	token, err := r.lim.parseGet(request)
 	a := Answer{Token: token}
-	if err != nil {
+	if err := cmp.Or(id.check(), err); err != nil {
 		return a, err
 	}
 	key := id.key()
@@ -233,10 +228,10 @@ func (r *Room) Get(tx Tx, id ID, request []byte) (Answer, error) {
 // anew goes on above it. What the request holds besides a client token is ignored. It
 // fails with NotFound.
 func (r *Room) Delete(tx Tx, id ID, who Who, request []byte) (Answer, error) {
-	if err := id.check(); err != nil {
-		return Answer{}, err
-	}
 	a := Answer{Token: r.lim.parseDelete(request)}
+	if err := id.check(); err != nil {
+		return a, err
+	}
 	key := id.key()
 	tx.Lock(key)
 	w := r.desk.Get().(*work)
@@ -257,7 +252,7 @@ func (r *Room) Delete(tx Tx, id ID, who Who, request []byte) (Answer, error) {
 	tx.Note(key, w.tell(&rec, &Document{}, at, who))
 	tx.Put(key, grave.encode())
 	tx.Put(graveKey(grave.due(), id), nil)
-	a.Body = deleteDocument(rec.doc.Version, token(a.Token), now)
+	a.Body = deleteDocument(rec.doc.Version, a.Token, now)
 	return a, nil
 }
 

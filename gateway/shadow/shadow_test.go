@@ -155,7 +155,7 @@ func TestTheWorkedExamples(t *testing.T) {
 		h.clk.Advance(time.Second)
 	}
 	c, err := h.update(kiln, `{"state":{"desired":{"x":1}},"version":5,"clientToken":"z"}`)
-	if !fault.Is(err, fault.Conflict) || fault.Message(err) != "Version conflict" || c.Token != "z" || c.Accepted != nil {
+	if !fault.Is(err, fault.Conflict) || fault.Message(err) != "Version conflict" || said(c.Token) != "z" || c.Accepted != nil {
 		t.Errorf("lock failure: %+v %v", c, err)
 	}
 	a, err := h.delete(kiln, "")
@@ -169,6 +169,14 @@ func TestTheWorkedExamples(t *testing.T) {
 	if c := h.mustUpdate(t, kiln, `{"state":{}}`); c.Version <= 6 {
 		t.Errorf("made anew at version %d", c.Version)
 	}
+}
+
+// said gives a client token, nothing when there is none.
+func said(token *string) string {
+	if token == nil {
+		return ""
+	}
+	return *token
 }
 
 func TestRefusalsAndTheirOrder(t *testing.T) {
@@ -221,8 +229,8 @@ func TestRefusalsAndTheirOrder(t *testing.T) {
 		{`{"state":{},"version":99999999999999999999}`, fault.Conflict, "Version conflict", ""},
 	} {
 		change, err := h.update(kiln, c.request)
-		if fault.Of(err) != c.code || fault.Message(err) != c.message || change.Token != c.token || change.Accepted != nil {
-			t.Errorf("%.60q: got %v %q token %q, want %v %q token %q", c.request, fault.Of(err), fault.Message(err), change.Token, c.code, c.message, c.token)
+		if fault.Of(err) != c.code || fault.Message(err) != c.message || said(change.Token) != c.token || change.Accepted != nil {
+			t.Errorf("%.60q: got %v %q token %q, want %v %q token %q", c.request, fault.Of(err), fault.Message(err), said(change.Token), c.code, c.message, c.token)
 		}
 	}
 	a, err := h.get(kiln, "")
@@ -248,11 +256,34 @@ func TestRefusalsAndTheirOrder(t *testing.T) {
 		{Thing: "a", Name: strings.Repeat("a", 65)}: "Invalid shadow name",
 	} {
 		a, err := h.get(id, `{"clientToken":"q"}`)
-		if fault.Message(err) != want || fault.Is(err, fault.NotFound) != strings.HasPrefix(want, "No") || fault.Is(err, fault.NotFound) && a.Token != "q" {
+		if fault.Message(err) != want || fault.Is(err, fault.NotFound) != strings.HasPrefix(want, "No") || said(a.Token) != "q" {
 			t.Errorf("get %v: %v, want %s", id, err, want)
 		}
-		if a, err = h.delete(id, `{"clientToken":"q"}`); fault.Message(err) != want || fault.Is(err, fault.NotFound) && a.Token != "q" {
+		if a, err = h.delete(id, `{"clientToken":"q"}`); fault.Message(err) != want || said(a.Token) != "q" {
 			t.Errorf("delete %v: %v, want %s", id, err, want)
+		}
+		if c, err := h.update(id, `{"clientToken":"q"}`); !fault.Is(err, fault.Invalid) || said(c.Token) != "q" {
+			t.Errorf("update %v: %v, token %q", id, err, said(c.Token))
+		}
+	}
+}
+
+func TestATokenIsEchoedIffTheRequestHasOne(t *testing.T) {
+	h := newHouse(t)
+	for token, want := range map[string]string{`"clientToken":""`: `,"clientToken":""`, `"clientToken":"a\\"`: `,"clientToken":"a\\"`, `"other":1`: ""} {
+		c := h.mustUpdate(t, kiln, `{"state":{"desired":{"a":1}},`+token+`}`)
+		a, err := h.get(kiln, "{"+token+"}")
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, err := h.delete(kiln, "{"+token+"}")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for what, doc := range map[string][]byte{"accepted": c.Accepted, "delta": c.Delta, "documents": c.Documents, "get": a.Body, "delete": d.Body} {
+			if !strings.HasSuffix(string(doc), want+"}") || want == "" && strings.Contains(string(doc), "clientToken") {
+				t.Errorf("%s of a request with %s: %s", what, token, doc)
+			}
 		}
 	}
 }
