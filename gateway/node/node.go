@@ -69,26 +69,27 @@ type Node struct {
 	group  *supervise.Group
 	health *health.Health
 
-	ports     *listen.Set
-	store     *store.Store
-	journal   *journal.Journal
-	vault     identity.Vault // nil: it could not be opened
-	identity  *identity.Identity
-	registry  *registry.Registry
-	operators *operators.Operators
-	authz     *authz.Authz
-	control   *control.Control
-	audit     *audit.Log
-	fleet     *provision.Fleet
-	tasks     *provision.Tasks
-	claims    *reserved.Provisioning
-	facts     *reserved.Facts
-	broker    *broker.Broker
-	manager   *manager.Manager
-	rules     *rules.Engine
-	work      work
-	uplinks   []*uplink.Uplink
-	parting   sync.WaitGroup // the last words of WebSockets
+	ports       *listen.Set
+	store       *store.Store
+	journal     *journal.Journal
+	vault       identity.Vault // nil: it could not be opened
+	identity    *identity.Identity
+	registry    *registry.Registry
+	operators   *operators.Operators
+	authz       *authz.Authz
+	control     *control.Control
+	audit       *audit.Log
+	fleet       *provision.Fleet
+	tasks       *provision.Tasks
+	claims      *reserved.Provisioning
+	facts       *reserved.Facts
+	memberships *reserved.Memberships
+	broker      *broker.Broker
+	manager     *manager.Manager
+	rules       *rules.Engine
+	work        work
+	uplinks     []*uplink.Uplink
+	parting     sync.WaitGroup // the last words of WebSockets
 }
 
 // Build opens everything from the bottom floor to the top and starts nothing. After

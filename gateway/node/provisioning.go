@@ -117,7 +117,9 @@ func (n *Node) openAudit(road *ingest.Road, set *metrics.Set) (err error) {
 	}
 	n.registry.Through(road.Commit)
 	n.registry.Witness(n.audit.Witness)
-	n.registry.Witness(reserved.NewRegistryEvents(n.registry).Witness)
+	events := reserved.NewRegistryEvents(n.registry)
+	n.registry.Witness(events.Witness)
+	n.memberships = reserved.NewMemberships(events, n.store, n.Clock, n.Log, road.Commit)
 	n.operators.Through(road.Commit)
 	n.operators.Witness(n.audit.Person)
 	n.audit.Through(road.Commit)
@@ -165,6 +167,7 @@ func (n *Node) addProvisioning() {
 	n.group.Add("provisioning", n.claims.Run)
 	n.group.Add("passing certificates", n.fleet.Run)
 	n.group.Add("registration tasks", n.tasks.Run)
+	n.group.Restart("dynamic groups", n.memberships.Run)
 }
 
 // past gives what can be looked back at, the oldest first: what the journal keeps, and

@@ -28,13 +28,7 @@ func (e *RegistryEvents) Witness(changes []registry.Change) func(u *store.Unit, 
 		if !e.reg.EventOn(switched) {
 			return
 		}
-		fields["eventId"], fields["timestamp"], fields["accountId"] = newID(), at.UnixMilli(), e.reg.Account()
-		fields["operation"] = operations[t.Op]
-		doc, _ := json.Marshal(fields) // texts, numbers and lists of them: cannot fail
-		t.Service = awstopic.Events
-		m := message(t.String(), doc)
-		m.At = at
-		out = append(out, m)
+		out = append(out, e.event(at, t, fields))
 	}
 	for _, c := range changes {
 		switch c.Kind {
@@ -51,6 +45,16 @@ func (e *RegistryEvents) Witness(changes []registry.Change) func(u *store.Unit, 
 			emit(m)
 		}
 	}
+}
+
+// event makes the message of an event.
+func (e *RegistryEvents) event(at time.Time, t awstopic.Topic, f fields) mqtt.Message {
+	f["eventId"], f["timestamp"], f["accountId"], f["operation"] = newID(), at.UnixMilli(), e.reg.Account(), operations[t.Op]
+	doc, _ := json.Marshal(f) // texts, numbers and lists of them: cannot fail
+	t.Service = awstopic.Events
+	m := message(t.String(), doc)
+	m.At = at
+	return m
 }
 
 type (
@@ -118,8 +122,16 @@ func (e *RegistryEvents) membership(at time.Time, t *registry.Thing, group strin
 	if g, err := e.reg.Group(group); err == nil {
 		id = g.ID
 	}
-	say("THING_GROUP_MEMBERSHIP", awstopic.Topic{Reply: "thingGroupMembership", Thing: t.Name, Name: group, Op: op}, at, fields{"eventType": "THING_GROUP_MEMBERSHIP_EVENT",
-		"groupArn": e.reg.ARN("thinggroup", group), "groupId": id, "thingArn": e.reg.ARN("thing", t.Name), "thingId": t.ID, "membershipId": membershipID(id, t.ID)})
+	say("THING_GROUP_MEMBERSHIP", membershipTopic(group, t.Name, op), at, e.membershipFields(group, id, t.Name, t.ID))
+}
+
+func membershipTopic(group, thing string, op awstopic.Op) awstopic.Topic {
+	return awstopic.Topic{Reply: "thingGroupMembership", Thing: thing, Name: group, Op: op}
+}
+
+func (e *RegistryEvents) membershipFields(group, groupID, thing, thingID string) fields {
+	return fields{"eventType": "THING_GROUP_MEMBERSHIP_EVENT", "groupArn": e.reg.ARN("thinggroup", group), "groupId": groupID,
+		"thingArn": e.reg.ARN("thing", thing), "thingId": thingID, "membershipId": membershipID(groupID, thingID)}
 }
 
 func (e *RegistryEvents) thingType(c registry.Change, say sayer) {

@@ -12,6 +12,7 @@ const (
 	KeyThing      = "thing/"     // gateway/registry: things
 	KeyThingType  = "thingtype/" // gateway/registry: thing types
 	KeyGroup      = "group/"     // gateway/registry: thing groups
+	KeyMember     = "member/"    // gateway/reserved: who was last told to be in dynamic groups
 	KeyCert       = "cert/"      // gateway/registry: certificates
 	KeyPolicy     = "policy/"    // gateway/registry: policies and attachments
 	KeyTemplate   = "tmpl/"      // gateway/registry: provisioning templates

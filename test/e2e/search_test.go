@@ -326,3 +326,25 @@ func TestWhatIsNotIndexedIsNotFound(t *testing.T) {
 	_, err = c.DescribeIndex(ctx, &iot.DescribeIndexInput{IndexName: aws.String("AWS_Nothing")})
 	refused[*types.ResourceNotFoundException](t, "an index nobody knows", err, 404)
 }
+
+// Where events are on, who joins and leaves a dynamic group by what its shadow says is told.
+func TestDynamicGroupsTellWhoJoins(t *testing.T) {
+	s := newSite(t, harness.Options{NoDev: true})
+	c, data, ctx := sdk(t, s.Gateway), dataSDK(t, s.Gateway), t.Context()
+	s.enroll("pump")
+	if _, err := c.UpdateEventConfigurations(ctx, &iot.UpdateEventConfigurationsInput{EventConfigurations: map[string]types.Configuration{"THING_GROUP_MEMBERSHIP": {Enabled: true}}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.CreateDynamicThingGroup(ctx, &iot.CreateDynamicThingGroupInput{ThingGroupName: aws.String("hot"), QueryString: aws.String("shadow.reported.celsius>80")}); err != nil {
+		t.Fatal(err)
+	}
+	sub := harness.StartMosquittoSub(t, strings.Replace(s.MQTTS, "127.0.0.1", "localhost", 1), "$aws/events/thingGroupMembership/#", s.enroll("watch")...)
+	for _, x := range []struct{ celsius, op string }{{"95", "added"}, {"20", "removed"}} {
+		if _, err := data.UpdateThingShadow(ctx, &iotdataplane.UpdateThingShadowInput{ThingName: aws.String("pump"), Payload: []byte(`{"state":{"reported":{"celsius":` + x.celsius + `}}}`)}); err != nil {
+			t.Fatal(err)
+		}
+		if h := sub.Next(); h.Topic != "$aws/events/thingGroupMembership/thingGroup/hot/thing/pump/"+x.op || !strings.Contains(h.Payload, `"operation":"`+strings.ToUpper(x.op)+`"`) {
+			t.Errorf("heard %+v, want %s", h, x.op)
+		}
+	}
+}
