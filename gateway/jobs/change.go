@@ -154,14 +154,14 @@ func (c *change) record(t *thingChange, job string) (*recordChange, error) {
 // exists says whether the job has, or had, an execution there.
 func (rec *recordChange) exists() bool { return !rec.fresh || rec.dirty }
 
-// enqueue makes a new execution.
-func (c *change) enqueue(j *jobChange, t *thingChange, rec *recordChange, retry int) {
+// enqueue makes a new execution: the retry-th try again, after so many time-outs.
+func (c *change) enqueue(j *jobChange, t *thingChange, rec *recordChange, retry, timeouts int) {
 	if x := rec.latest(); x != nil {
 		*j.st.Counts.of(x.Status)--
 	}
 	rec.Last++
 	rec.Left, rec.dirty = false, true
-	rec.Runs = append(rec.Runs, Execution{Number: rec.Last, Status: Queued, Queued: c.now, Updated: c.now, Version: 1, Retry: retry})
+	rec.Runs = append(rec.Runs, Execution{Number: rec.Last, Status: Queued, Queued: c.now, Updated: c.now, Version: 1, Retry: retry, Timeouts: timeouts})
 	j.st.Counts.Queued++
 	j.dirty = true
 	t.queue = append(t.queue, pending{Job: j.ID, Number: rec.Last, Namespace: j.Namespace})
@@ -199,9 +199,12 @@ func (c *change) move(j *jobChange, t *thingChange, rec *recordChange, x *Execut
 	}
 	j.judging = true
 	c.ended(j, t.name, x, string(to))
-	retry := x.Retry + 1
-	if latest && retry <= j.Retry.allowed(to) && j.st.Status == Active {
-		c.enqueue(j, t, rec, retry) // x is no longer valid
+	if latest && j.st.Status == Active && j.Retry.again(x) {
+		timeouts := x.Timeouts
+		if to == TimedOut {
+			timeouts++
+		}
+		c.enqueue(j, t, rec, x.Retry+1, timeouts) // x is no longer valid
 	}
 }
 

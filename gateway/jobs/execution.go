@@ -52,6 +52,8 @@ type Execution struct {
 	Forced  bool              `json:"f,omitempty"`
 	Retry   int               `json:"r,omitempty"` // which retry it is
 
+	Timeouts int `json:"rt,omitempty"` // how many of the tries before it timed out; the others failed
+
 	// Timers. The minutes of one that runs are not 0; its end is 0 while the date is
 	// unknown.
 	RunMinutes  int   `json:"tm,omitempty"`

@@ -84,18 +84,18 @@ type RetryCriterion struct {
 	Times   int    `json:"numberOfRetries"`
 }
 
-// allowed gives how many retries there are for a failure.
-func (r *Retry) allowed(s Status) int {
-	n := 0
-	if r == nil || s != Failed && s != TimedOut {
-		return 0
+// again says whether an execution that has ended is tried again. Each kind of failure has retries of its own.
+func (r *Retry) again(x *Execution) bool {
+	if r == nil || x.Status != Failed && x.Status != TimedOut {
+		return false
 	}
 	for _, c := range r.Criteria {
-		if c.Failure == string(s) || c.Failure == "ALL" {
-			n += c.Times
+		used := map[string]int{"ALL": x.Retry, string(TimedOut): x.Timeouts, string(Failed): x.Retry - x.Timeouts}[c.Failure]
+		if (c.Failure == string(x.Status) || c.Failure == "ALL") && used < c.Times {
+			return true
 		}
 	}
-	return n
+	return false
 }
 
 // Scheduling says when a job works.

@@ -179,6 +179,41 @@ func TestRetries(t *testing.T) {
 	}
 }
 
+func TestEachKindOfFailureHasItsOwnRetries(t *testing.T) {
+	both := []jobs.RetryCriterion{{Failure: "FAILED", Times: 1}, {Failure: "TIMED_OUT", Times: 1}}
+	for ends, c := range map[string]struct {
+		criteria []jobs.RetryCriterion
+		tries    int // and every end after the last is not tried again
+	}{
+		"FAILED TIMED_OUT FAILED":              {both, 3},
+		"TIMED_OUT FAILED TIMED_OUT":           {both, 3},
+		"FAILED FAILED":                        {both, 2},
+		"TIMED_OUT TIMED_OUT":                  {both, 2},
+		"FAILED TIMED_OUT FAILED ":             {[]jobs.RetryCriterion{{Failure: "ALL", Times: 2}}, 3},
+		"TIMED_OUT":                            {[]jobs.RetryCriterion{{Failure: "FAILED", Times: 2}}, 1},
+		"REJECTED":                             {[]jobs.RetryCriterion{{Failure: "ALL", Times: 2}}, 1},
+		"FAILED FAILED FAILED FAILED REJECTED": {[]jobs.RetryCriterion{{Failure: "FAILED", Times: 9}}, 5},
+	} {
+		h := newHouse(t)
+		h.fleet.add("", "p")
+		h.must(h.create(jobs.CreateInput{JobID: "j", Targets: []string{thing("p")}, Settings: jobs.Settings{Timeout: &jobs.Timeout{Minutes: 1}, Retry: &jobs.Retry{Criteria: c.criteria}}}))
+		for _, end := range strings.Fields(ends) {
+			h.is("j", "p", jobs.Queued)
+			if end != "TIMED_OUT" {
+				h.end("p", "j", jobs.Status(end))
+				continue
+			}
+			h.end("p", "j", jobs.InProgress)
+			h.pass(time.Minute)
+		}
+		items, _, err := h.ExecutionsOf(h.db, "p", "j", "", "", jobs.Page{})
+		h.must(err)
+		if s := h.job("j").Status; len(items) != c.tries || s != jobs.Completed {
+			t.Errorf("%s: %d tries and the job is %s, want %d and COMPLETED", ends, len(items), s, c.tries)
+		}
+	}
+}
+
 func TestAbort(t *testing.T) {
 	h := newHouse(t)
 	var targets []string

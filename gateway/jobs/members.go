@@ -197,7 +197,7 @@ func (c *change) compare(thing string, ids []string) error {
 				j.at(c.now)
 				continue
 			}
-			c.enqueue(j, t, rec, 0) // not counted by the rollout's rate, spec/jobs.md §2
+			c.enqueue(j, t, rec, 0, 0) // not counted by the rollout's rate, spec/jobs.md §2
 		}
 	}
 	return nil

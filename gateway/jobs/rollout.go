@@ -142,7 +142,7 @@ func (c *change) tellFirst(j *jobChange, name string) (told bool, err error) {
 	if err != nil || rec.exists() && !rec.Left {
 		return false, err
 	}
-	c.enqueue(j, t, rec, 0)
+	c.enqueue(j, t, rec, 0, 0)
 	return true, nil
 }
 
