@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -10,6 +11,8 @@ import (
 	"tidegate/devices/scan"
 	"tidegate/gateway/clock"
 	"tidegate/hw/board/simboard"
+	"tidegate/hw/gpio"
+	"tidegate/hw/i2c"
 	"tidegate/hw/serial"
 )
 
@@ -73,5 +76,40 @@ func TestScanListsPortsWithoutAGateway(t *testing.T) {
 	var ports []port
 	if code, out, _ := call(t, "", "device", "scan", "--json", "--data", t.TempDir()); code != 0 || json.Unmarshal([]byte(out), &ports) != nil || ports == nil {
 		t.Errorf("exit %d, %q", code, out)
+	}
+}
+
+func TestScanShowsSensorsAndLines(t *testing.T) {
+	b, err := simboard.Open(clock.System())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	b.Pins().Occupy(8, "spi0 CS0")
+	nodes := []i2c.Info{{Name: simboard.I2CPort, Adapter: "simulated", Claimed: map[uint16]string{0x68: "rtc-ds1307"}}, {Name: "/dev/i2c-9", Adapter: "unplugged"}}
+	ports, err := pins{func() ([]i2c.Info, error) { return nodes, nil }, b.OpenI2C, func() ([]gpio.Info, error) { return gpio.ListOf(b.Pins()) }}.
+		list(t.Context(), map[string][]string{simboard.I2CPort: {"hall"}, "gpiochip0": {"panel"}, "pinctrl-sim": {"yard"}, "": {"hall"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	(&asking{w: &world{out: &out}}).ports(ports)
+	var got []string
+	for line := range strings.Lines(out.String()) {
+		got = append(got, strings.Join(strings.Fields(line), " "))
+	}
+	want := []string{"I2C-BUS ADAPTER ADDRESS PROFILES USED-BY",
+		"sim:i2c simulated 0x44 sht31 hall",
+		"0x68 the kernel's driver rtc-ds1307",
+		"0x76 bme280, bmp180, bmp280",
+		`/dev/i2c-9 unplugged - simulated I²C bus "/dev/i2c-9" is not there, expected sim:i2c: file does not exist -`,
+		"GPIO-CHIP LABEL LINES IN-USE USED-BY",
+		"gpiochip0 pinctrl-sim 28 GPIO8 (spi0 CS0) panel, yard, hall"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	text, err := json.Marshal(ports)
+	if err != nil || !strings.Contains(string(text), `"kind":"i2c","name":"sim:i2c","used_by":["hall"],"adapter":"simulated","addresses":[{"address":"0x44","profiles":["sht31"]}`) {
+		t.Errorf("%s, %v", text, err)
 	}
 }

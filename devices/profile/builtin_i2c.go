@@ -44,3 +44,17 @@ func tmp102() Profile {
 	return Profile{Title: "TMP102 temperature sensor", Protocol: I2C, Group: "climate", Address: 0x48, Points: []Point{
 		{Name: "temperature", Read: "\x00", Type: "i16", Shift: 4, Scale: 0.0625, Unit: devices.Celsius}}}
 }
+
+// Addresses gives those that the chips of a built-in profile can be set to by a pin, by the
+// one it has when none is given (the datasheets named above).
+func Addresses(usual int) []int {
+	switch usual {
+	case 0x76, 0x77:
+		return []int{0x76, 0x77}
+	case 0x44:
+		return []int{0x44, 0x45}
+	case 0x48:
+		return []int{0x48, 0x49, 0x4A, 0x4B}
+	}
+	return []int{usual}
+}

@@ -1,6 +1,7 @@
-// Package scan finds out what is wired to a serial port of which nothing is known.
+// Package scan finds out what is wired to a serial port of which nothing is known, and who
+// answers on an I²C bus.
 //
-// It first only listens, at one speed after the other: what speaks by itself is known by
+// Of a serial port it first only listens, at one speed after the other: what speaks by itself is known by
 // its checksums or its shape. Where nobody speaks it asks Modbus units one after the other
 // for holding register 0, and takes any answer, a refusal included, for a device. That
 // sends bytes to whatever is wired there, so nobody does it unasked.

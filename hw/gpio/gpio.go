@@ -98,7 +98,7 @@ func OpenOf(k Kernel, name string) (*Chip, error) {
 			return nil, err
 		}
 		there = append(there, fmt.Sprintf("%s (%s)", c.name, c.label))
-		fits := name == c.name || name == c.label || name == node || name == "" && header(c.label)
+		fits := name == c.name || name == c.label || name == node || name == "" && IsHeader(c.label)
 		if fits && found == nil {
 			found = c
 		} else if err := c.Close(); err != nil {
@@ -118,10 +118,10 @@ func OpenOf(k Kernel, name string) (*Chip, error) {
 	return nil, fmt.Errorf("there is no GPIO chip %q, only %s: %w", name, strings.Join(there, ", "), fs.ErrNotExist)
 }
 
-// header says whether the chip of that label has the lines of a Raspberry Pi's pin header
+// IsHeader says whether the chip of that label has the lines of a Raspberry Pi's pin header
 // (raspberrypi/linux, pinctrl-bcm2835.c and pinctrl-rp1.c). Its number is another from one
 // kernel to the next.
-func header(label string) bool {
+func IsHeader(label string) bool {
 	return strings.HasPrefix(label, "pinctrl-bcm2") || label == "pinctrl-rp1"
 }
 
