@@ -127,7 +127,7 @@ func (a *Authz) commit(changes []registry.Change) {
 				}
 			}
 			bears = bears || was != nil
-		case "policy", "attachment", "principal", "thing", "thinggroup", "rolealias":
+		case "policy", "attachment", "principal", "thing", "thingtype", "thinggroup", "rolealias":
 			bears = true
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"math/big"
 	"net/netip"
 	"testing"
@@ -327,6 +328,46 @@ func TestJustInTimeRegistration(t *testing.T) {
 	})
 	if _, err := r.Connect(request("d", device)); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestATypePropagatesWhatItsThingsHave(t *testing.T) {
+	r := newRig(t)
+	x, _ := r.issue(&x509.Certificate{Subject: pkix.Name{CommonName: "c"}}, nil, nil)
+	arn := r.register(x, registry.Active, authz.DevDocument)
+	propagate := func(tx *registry.Tx, ps ...registry.Propagating) error {
+		return tx.UpdateType(registry.TypeInput{Name: "pump", Propagating: ps})
+	}
+	r.must(func(tx *registry.Tx) error {
+		_, e1 := tx.CreateType(registry.TypeInput{Name: "pump"})
+		_, e2 := tx.CreateThing(registry.ThingInput{Name: "p1", Type: "pump", Attributes: map[string]string{"site": "north"}})
+		_, e3 := tx.CreateThing(registry.ThingInput{Name: "p2", Type: "pump", Attributes: map[string]string{"site": "south"}})
+		return errors.Join(e1, e2, e3, tx.AttachPrincipal("p1", arn, false))
+	})
+	p, err := r.Connect(request("p1", x))
+	if err != nil {
+		t.Fatal(err)
+	}
+	foreign, err := r.Connect(request("p2", x))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := p.UserProps(); got != nil {
+		t.Errorf("before the type propagates anything: %v", got)
+	}
+	r.must(func(tx *registry.Tx) error {
+		return propagate(tx, registry.Propagating{UserPropertyKey: "s", ThingAttribute: "site"}, registry.Propagating{UserPropertyKey: "none", ThingAttribute: "none"},
+			registry.Propagating{UserPropertyKey: "c", ConnectionAttribute: "iot:ClientId"}, registry.Propagating{UserPropertyKey: "t", ConnectionAttribute: "iot:Thing.ThingName"})
+	})
+	if got := fmt.Sprint(p.UserProps()); got != "[{s north} {c p1} {t p1}]" {
+		t.Errorf("got %s", got)
+	}
+	if got := foreign.UserProps(); got != nil {
+		t.Errorf("of a thing it is not attached to: %v", got)
+	}
+	r.must(func(tx *registry.Tx) error { return tx.DetachPrincipal("p1", arn) })
+	if got := p.UserProps(); got != nil {
+		t.Errorf("after it was detached: %v", got)
 	}
 }
 

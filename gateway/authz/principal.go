@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"tidegate/gateway/fault"
+	"tidegate/gateway/mqtt"
 	"tidegate/gateway/mqtt/awstopic"
 	"tidegate/gateway/policy"
 	"tidegate/gateway/registry"
@@ -30,6 +31,7 @@ type Principal struct {
 type compiled struct {
 	gen     uint64
 	decider *policy.Decider // nil: nothing is allowed
+	props   []mqtt.UserProp
 }
 
 // Name gives the name by which rules and lifecycle events call the principal:
@@ -51,22 +53,63 @@ func (p *Principal) Named(action, resource string) bool {
 	return p != nil && p.role == nil && p.decider().Named(action, resource) == policy.Allow
 }
 
-// decider compiles the principal's policies if something has changed.
+// decider gives the principal's compiled policies.
 func (p *Principal) decider() *policy.Decider {
 	if p == nil {
 		return nil
 	}
+	return p.compiled().decider
+}
+
+// UserProps gives the user properties that a client's messages of MQTT 5 get: those that the
+// type of its thing propagates and that have a value.
+func (p *Principal) UserProps() []mqtt.UserProp {
+	if p == nil {
+		return nil
+	}
+	return p.compiled().props
+}
+
+// compiled gives what the registry says of the principal, worked out anew if something has
+// changed.
+func (p *Principal) compiled() *compiled {
 	gen := p.a.gen.Load()
 	if c := p.cache.Load(); c != nil && c.gen == gen {
-		return c.decider
+		return c
 	}
 	c := &compiled{gen: gen}
 	ctx := p.ctx
 	if docs, ok := p.docs(&ctx); ok {
 		c.decider = policy.Compile(docs, ctx)
+		c.props = p.a.propagated(&ctx)
 	}
 	p.cache.Store(c)
-	return c.decider
+	return c
+}
+
+// propagated gives what the type of a connection's thing propagates. As with policy variables
+// the thing counts when the principal is attached to it, or cannot be.
+func (a *Authz) propagated(c *policy.Context) (props []mqtt.UserProp) {
+	if c.Thing == nil || c.Thing.Type == "" || !c.Thing.Attached && !c.Unattachable {
+		return nil
+	}
+	t, err := a.reg.Type(c.Thing.Type)
+	if err != nil {
+		return nil
+	}
+	for _, p := range t.Propagating {
+		value := c.Thing.Attributes[p.ThingAttribute]
+		switch p.ConnectionAttribute {
+		case "iot:ClientId":
+			value = c.ClientID
+		case "iot:Thing.ThingName":
+			value = c.Thing.Name
+		}
+		if value != "" {
+			props = append(props, mqtt.UserProp{Key: p.UserPropertyKey, Value: value})
+		}
+	}
+	return props
 }
 
 // at gives the same principal on another connection.

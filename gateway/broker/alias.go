@@ -46,6 +46,13 @@ func (c *Conn) publishAliased(f []byte, p *mqtt.Publish) bool {
 	if topic == "" {
 		return !c.fail(errBadAlias)
 	}
+	return c.publishAnew(f, p, topic)
+}
+
+// publishAnew takes in a PUBLISH of MQTT 5 as a frame that is written anew: with this topic,
+// without an alias, and with what the connection adds to its messages.
+func (c *Conn) publishAnew(f []byte, p *mqtt.Publish, topic string) bool {
+	in := &c.in
 	c.flushRun()
 	if in.err != nil {
 		return false
@@ -56,7 +63,11 @@ func (c *Conn) publishAliased(f []byte, p *mqtt.Publish) bool {
 	if p.QoS > 0 && int(c.unacked.Add(1)) > c.inbound() {
 		return !c.fail(errReceiveMax)
 	}
-	b := appendWithAlias(in.scratch[:0], f[0]&^8, topic, p.ID, p.Props, 0, p.Payload)
+	props := p.Props
+	if more := c.added(); len(more) > 0 {
+		props = append(props[:len(props):len(props)], more...)
+	}
+	b := appendWithAlias(in.scratch[:0], f[0]&^8, topic, p.ID, props, 0, p.Payload)
 	in.scratch = b
 	w, _ := mqtt.Header(b)
 	in.run.Buf = b

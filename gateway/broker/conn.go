@@ -100,7 +100,8 @@ type input struct {
 	whole      bool  // a packet came since
 	aliases    []string
 	rate       *rate
-	share      rate // counted for limits.total_publish_rate
+	share      rate        // counted for limits.total_publish_rate
+	enrich     *enrichment // nil when there is nothing to add to messages
 }
 
 // loop reads until there is a packet for control, or an end.

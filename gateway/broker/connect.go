@@ -110,6 +110,7 @@ func (c *Conn) connect(f []byte) error {
 		return why
 	}
 	c.info.principal, c.principal = p, p.Name()
+	c.enrichBy(p)
 	if why := b.crowded(id); why != nil { // not before it is known who it is: others could keep it out
 		c.refuseConnect(pk, why)
 		return why

@@ -118,6 +118,9 @@ func (c *Conn) publish(f []byte) bool {
 	if c.v5 && (len(p.Topic) == 0 || len(p.Props) > 0 && hasAlias(p.Props)) {
 		return c.publishAliased(f, &p)
 	}
+	if c.v5 && len(c.added()) > 0 {
+		return c.publishAnew(f, &p, string(p.Topic))
+	}
 	f[0] &^= 8 // DUP is between the client and us
 	r := &in.run
 	if len(r.Frames) > 0 && f[0] == in.rb[in.runAt] && in.r == in.end && p.QoS < 2 && bytes.Equal(p.Topic, c.runTopic()) {
