@@ -113,6 +113,7 @@ type output struct {
 	dirty   bool
 	denied  bool // somebody was told that it is full, and wants to know when it is not
 	writing bool
+	corked  bool // nothing more is written before uncork
 	closing bool // shut was called
 	closed  bool
 	since   int64 // second since which the writer waits for the socket, 0 when it does not
@@ -211,6 +212,26 @@ func (c *Conn) sendNow(p []byte) {
 	c.flush()
 }
 
+// cork keeps everything that is added from now on from being written, whoever flushes, until uncork. In between nothing may
+// block.
+func (c *Conn) cork() {
+	c.out.mu.Lock()
+	c.out.corked = true
+	c.out.mu.Unlock()
+}
+
+// uncork puts the connection on ob, whose flush makes up for those that had no effect.
+func (c *Conn) uncork(ob *Outbox) {
+	o := &c.out
+	o.mu.Lock()
+	o.corked = false
+	if !o.closed {
+		o.dirty = true
+		ob.conns = append(ob.conns, c)
+	}
+	o.mu.Unlock()
+}
+
 // offer adds a run of QoS 0 messages, or drops them when too much is waiting.
 func (c *Conn) offer(v *mqtt.Run, ob *Outbox) {
 	if !c.lockOut() {
@@ -242,7 +263,7 @@ func (c *Conn) flush() {
 	o := &c.out
 	o.mu.Lock()
 	o.dirty = false
-	for !o.writing && !o.closed && (len(o.buf) > 0 || c.t.wire != nil && c.t.wire.pending()) {
+	for !o.writing && !o.corked && !o.closed && (len(o.buf) > 0 || c.t.wire != nil && c.t.wire.pending()) {
 		b := o.buf
 		o.buf, o.writing, o.queued = nil, true, len(b)
 		pub := o.payload
@@ -281,7 +302,7 @@ func (c *Conn) flush() {
 		}
 	}
 	c.count()
-	if o.closing && !o.writing {
+	if o.closing && !o.writing && !o.corked {
 		c.hangUp()
 	}
 	denied := o.denied && !o.writing
@@ -300,14 +321,19 @@ func (c *Conn) drain(b []byte, n int) {
 		_, err := c.write(b[n:], true)
 		freeOutput(b)
 		o.mu.Lock()
-		if b, n = o.buf, 0; len(b) == 0 || err != nil || o.closed {
-			o.buf, o.writing, o.queued, o.since = nil, false, 0, 0
+		b, n = o.buf, 0
+		corked := o.corked && err == nil && !o.closed // uncork goes on
+		if corked || len(b) == 0 || err != nil || o.closed {
+			if !corked {
+				o.buf = nil
+			}
+			o.writing, o.queued, o.since = false, 0, 0
 			if err != nil {
 				c.broken()
 			}
 			c.count()
 			c.relieved()
-			if o.closing {
+			if o.closing && !corked {
 				c.hangUp()
 			}
 			o.mu.Unlock()

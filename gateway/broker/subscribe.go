@@ -77,6 +77,7 @@ func (c *Conn) subscribe(pk *packets.Packet) error {
 	var version uint64
 	var expected []*group
 	apply := func(ob *Outbox) {
+		c.cork() // SUBACK goes before what the subscription brings, but not before it holds
 		c.send(ack, ob)
 		s.mu.Lock()
 		s.rec.Subs = next.Subs
@@ -84,6 +85,7 @@ func (c *Conn) subscribe(pk *packets.Packet) error {
 		for i := range added {
 			b.link(s, &added[i])
 		}
+		c.uncork(ob)
 		for _, g := range expected {
 			g.arrived()
 		}
