@@ -88,6 +88,9 @@ type Limits struct {
 	Details  int // pairs of status details
 	Notified int // executions listed in a notification
 	Active   int // jobs that are scheduled or in progress
+	// Requests is how many requests about one thing devices may make within a second. AWS IoT Core has none of a thing, but
+	// 200 of each operation in an account; here it is off.
+	Requests int
 }
 
 // DefaultLimits gives the limits of AWS IoT Core.

@@ -135,6 +135,7 @@ func (n *Node) openJobs(topics *reserved.Topics) (err error) {
 	fleet.Watch(room.Changed)
 	w.jobs = reserved.NewJobs(room, n.store, n.Clock, n.Log)
 	w.jobs.GroupID = fleet.GroupID
+	w.jobs.Limit(n.cfg.Limits.Jobs.Requests)
 	signers, err := n.cfg.Jobs.signers()
 	if err != nil {
 		return err

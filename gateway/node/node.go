@@ -157,6 +157,7 @@ func Build(cfg Config, d Deps) (_ *Node, err error) {
 	road := ingest.New(n.store, n.journal, n.broker, n.rules, topics, d.Clock, d.Log)
 	n.broker.OnPublish(road)
 	shadowTopics.Wanted, shadowTopics.InFlight = road.Wants, cfg.Limits.Shadow.InFlight
+	shadowTopics.Limit(cfg.Limits.Shadow.Requests)
 
 	if err := n.wire(); err != nil {
 		return nil, err
@@ -174,7 +175,7 @@ func Build(cfg Config, d Deps) (_ *Node, err error) {
 	n.broker.OnEvent(func(e broker.Event) { n.facts.Note(e); lifecycle.Note(e) })
 
 	set := metrics.New()
-	for _, room := range []interface{ Metrics(*metrics.Set) }{n.journal, n.broker, n.rules, road, n.manager, readings, lifecycle} {
+	for _, room := range []interface{ Metrics(*metrics.Set) }{n.journal, n.broker, n.rules, road, n.manager, readings, lifecycle, shadowTopics, n.work.jobs} {
 		room.Metrics(set)
 	}
 	for _, uc := range cfg.Upstreams {

@@ -27,6 +27,7 @@ type Jobs struct {
 	clk    clock.Clock
 	log    *slog.Logger
 	commit Committer
+	pace   pace
 
 	// Wanted, when set, says whether a message on topic would reach anybody; one that
 	// would not is not made. Set it before the first request.
@@ -37,7 +38,7 @@ type Jobs struct {
 
 // NewJobs makes the binding.
 func NewJobs(room *jobs.Room, db jobs.Reader, clk clock.Clock, log *slog.Logger) *Jobs {
-	return &Jobs{room: room, db: db, clk: clk, log: log}
+	return &Jobs{room: room, db: db, clk: clk, log: log, pace: pace{clk: clk}}
 }
 
 // OnCommit says how units are made. It is called once, before anything but Handle.
@@ -100,7 +101,7 @@ func (j *Jobs) Handle(u *store.Unit, t awstopic.Topic, m *mqtt.Message, emit fun
 	}
 	var told []jobs.Notice
 	now := j.clk.Now().UnixMilli()
-	body, token, err := j.serve(u, t, m.Payload, now, func(n jobs.Notice) { told = append(told, n) })
+	body, token, err := j.serve(u, t, m, now, func(n jobs.Notice) { told = append(told, n) })
 	verdict := "/accepted"
 	if err != nil {
 		if fault.Of(err) == fault.Internal {
@@ -126,8 +127,11 @@ func (j *Jobs) Handle(u *store.Unit, t awstopic.Topic, m *mqtt.Message, emit fun
 }
 
 // serve answers a request.
-func (j *Jobs) serve(u *store.Unit, t awstopic.Topic, payload []byte, now int64, tell func(jobs.Notice)) (body []byte, token *string, err error) {
-	q, err := jobs.ParseRequest(payload)
+func (j *Jobs) serve(u *store.Unit, t awstopic.Topic, m *mqtt.Message, now int64, tell func(jobs.Notice)) (body []byte, token *string, err error) {
+	q, err := jobs.ParseRequest(m.Payload)
+	if slower := j.pace.takeIn(u, t.Thing, m); slower != nil {
+		err = slower
+	}
 	if err != nil {
 		return nil, q.Token, err
 	}

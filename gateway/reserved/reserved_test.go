@@ -22,6 +22,7 @@ type house struct {
 	topics  *reserved.Topics
 	shadows *reserved.Shadows
 	db      *store.Store
+	clk     *clocktest.Manual
 }
 
 func newHouse(t *testing.T) *house {
@@ -37,7 +38,7 @@ func newHouse(t *testing.T) *house {
 	topics := reserved.New()
 	shadows := reserved.NewShadows(shadow.New(clk, shadow.DefaultLimits()), clk, slog.New(slog.DiscardHandler))
 	topics.Serve(awstopic.Shadow, shadows.Handle)
-	return &house{t, topics, shadows, db}
+	return &house{t, topics, shadows, db, clk}
 }
 
 // send has m handled and gives what it caused, as "topic payload" lines.

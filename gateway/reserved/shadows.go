@@ -30,11 +30,12 @@ type Shadows struct {
 	InFlight int
 	mu       sync.Mutex
 	flying   map[string]int // unanswered requests by client
+	pace     pace
 }
 
 // NewShadows makes the binding.
 func NewShadows(room *shadow.Room, clk clock.Clock, log *slog.Logger) *Shadows {
-	return &Shadows{room: room, clk: clk, log: log, flying: map[string]int{}}
+	return &Shadows{room: room, clk: clk, log: log, flying: map[string]int{}, pace: pace{clk: clk}}
 }
 
 // Update is shadow.Room.Update and hands the messages that tell of the change to emit:
@@ -104,7 +105,13 @@ func (s *Shadows) Handle(u *store.Unit, t awstopic.Topic, m *mqtt.Message, emit 
 	who := shadow.Who{By: m.Principal, From: m.From}
 	op := t.Op
 	if !s.takeOff(u, m.From) {
-		op, err = "", errTooMany
+		err = errTooMany
+		s.pace.refused.Add(1)
+	} else {
+		err = s.pace.takeIn(u, id.Thing, m)
+	}
+	if err != nil {
+		op, token = "", s.room.Token(m.Payload)
 	}
 	switch op {
 	case awstopic.Update:

@@ -160,6 +160,15 @@ func (lim *Limits) token(doc *jsondoc.Value) (*string, error) {
 	return new(strings.Clone(v.Text())), nil // it outlives the request
 }
 
+// Token gives the client token of a request that is not served, so that its refusal can name it; nil where there is
+// none, or the request is longer than a document.
+func (r *Room) Token(request []byte) *string {
+	if r.lim.Document > 0 && len(request) > r.lim.Document {
+		return nil
+	}
+	return r.lim.parseDelete(request)
+}
+
 // parseGet reads a get request: nothing, or an object with a token.
 func (lim *Limits) parseGet(b []byte) (*string, error) {
 	if len(b) == 0 {

@@ -41,6 +41,9 @@ type Limits struct {
 	// InFlight is how many requests of one client may be unanswered; 0: any number. AWS IoT Core has 10, which a
 	// client cannot rely on, and which a gateway of many things would meet first.
 	InFlight int
+	// Requests is how many requests about one thing are taken within a second; 0: any number. AWS IoT Core has 20. No
+	// client can rely on a refusal, and things that are wired to one gateway tell more: here it is off.
+	Requests int
 }
 
 // DefaultLimits gives the limits of AWS IoT Core.

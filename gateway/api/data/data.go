@@ -46,6 +46,7 @@ type Road interface {
 
 // Shadows makes changes of shadows and tells of them; gateway/reserved has it.
 type Shadows interface {
+	Admit(thing string) error // fault.Throttled: there were too many requests about it
 	Get(u *store.Unit, id shadow.ID, request []byte) (shadow.Answer, error)
 	Update(u *store.Unit, id shadow.ID, who shadow.Who, request []byte, emit func(mqtt.Message)) (shadow.Change, error)
 	Delete(u *store.Unit, id shadow.ID, who shadow.Who, request []byte, emit func(mqtt.Message)) (shadow.Answer, error)
@@ -280,6 +281,9 @@ func (d *Data) shadow(c *restjson.Call, in *shadowIn, action policy.Action, do f
 		return nil, err
 	}
 	id, err := in.id()
+	if err == nil {
+		err = d.Shadows.Admit(in.Thing)
+	}
 	if err != nil {
 		return nil, err
 	}

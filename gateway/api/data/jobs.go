@@ -12,6 +12,7 @@ import (
 // Jobs answers what a thing asks about its jobs; gateway/reserved has it. The answers are
 // JSON documents (spec/jobs.md §4).
 type Jobs interface {
+	Admit(thing string) error // fault.Throttled: there were too many requests about it
 	Pending(thing string) ([]byte, error)
 	StartNext(thing string, request []byte) ([]byte, error)
 	Describe(thing, job string, req jobs.DescribeRequest) ([]byte, error)
@@ -33,6 +34,9 @@ func (d *Data) jobs() []restjson.Op {
 	op := func(name, method, path string, action policy.Action, do func(in *jobIn) ([]byte, error)) restjson.Op {
 		return restjson.Handle(name, method, path, func(c *restjson.Call, in *jobIn) (any, error) {
 			if err := may(c, action, in.Thing); err != nil {
+				return nil, err
+			}
+			if err := d.Jobs.Admit(in.Thing); err != nil {
 				return nil, err
 			}
 			body, err := do(in)
