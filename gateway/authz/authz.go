@@ -310,8 +310,17 @@ func (a *Authz) MaySubscribe(p *Principal, filter string) bool {
 	return may
 }
 
+// Trespassed tells of a client who tried for what no policy opens.
+func (a *Authz) Trespassed(p *Principal, what, name string) {
+	a.tell(what, p, name, "it is closed to every client")
+}
+
 func (a *Authz) denied(what string, p *Principal, name string) {
-	r := Refusal{What: what, Name: name, Principal: p.Name(), Err: fault.New(fault.Forbidden, "the policies do not allow it")}
+	a.tell(what, p, name, "the policies do not allow it")
+}
+
+func (a *Authz) tell(what string, p *Principal, name, why string) {
+	r := Refusal{What: what, Name: name, Principal: p.Name(), Err: fault.New(fault.Forbidden, "%s", why)}
 	if p != nil {
 		r.Client, r.Remote = p.ctx.ClientID, p.ctx.SourceIP
 	}

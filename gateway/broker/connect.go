@@ -25,6 +25,19 @@ type Watcher interface {
 	Estranged(p Principal, clientID, owner string)
 }
 
+// Warden is an Authorizer that is told of clients who publish to, or subscribe to, what is
+// closed to every client. It must not block.
+type Warden interface {
+	Trespassed(p Principal, what, name string) // what is "publish" or "subscribe"
+}
+
+// trespassed tells a Warden.
+func (b *Broker) trespassed(p Principal, what, name string) {
+	if w, ok := b.az.(Warden); ok {
+		w.Trespassed(p, what, name)
+	}
+}
+
 // ConnectRequest is what a client shows to be let in.
 type ConnectRequest struct {
 	ClientID    string

@@ -302,7 +302,11 @@ func (c *Conn) mayPublish(topic string, retain bool) bool {
 
 // mayPublish asks the policies, and knows which topics are the gateway's own.
 func (b *Broker) mayPublish(p Principal, topic string, retain bool) bool {
-	return !b.closed(topic, retain) && b.az.MayPublish(p, topic, retain)
+	if b.closed(topic, retain) {
+		b.trespassed(p, "publish", topic)
+		return false
+	}
+	return b.az.MayPublish(p, topic, retain)
 }
 
 // closed says whether no client may publish to topic, whatever its policies say.

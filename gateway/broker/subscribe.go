@@ -163,9 +163,8 @@ func (c *Conn) judgeFilter(x *session.Sub, filters int) byte {
 		l.TopicBytes > 0 && len(filter) > l.TopicBytes,
 		l.TopicSlashes > 0 && strings.Count(filter, "/") > l.TopicSlashes && !strings.HasPrefix(filter, "$aws/"):
 		return codeBadFilter
-	case strings.HasPrefix(filter, mqtt.House):
-		return codeNotAuthorized
-	case awstopic.Is(filter) && !awstopic.MaySubscribe(filter): // not served, or one way as Basic Ingest
+	case strings.HasPrefix(filter, mqtt.House), awstopic.Is(filter) && !awstopic.MaySubscribe(filter): // ours, not served, or one way as Basic Ingest
+		c.b.trespassed(c.info.principal, "subscribe", x.Filter)
 		return codeNotAuthorized
 	case !c.b.az.MaySubscribe(c.info.principal, x.Filter):
 		return codeNotAuthorized

@@ -146,4 +146,9 @@ func (g gate) Estranged(p broker.Principal, clientID, owner string) {
 	g.Refused(authz.Refusal{What: "resume", Name: clientID, Principal: p.Name(), Client: clientID, Err: fault.New(fault.Forbidden, "the session is of %s", owner)})
 }
 
+// Trespassed writes down who tried for what is closed to every client.
+func (g gate) Trespassed(p broker.Principal, what, name string) {
+	g.Authz.Trespassed(principal(p), what, name)
+}
+
 func principal(p broker.Principal) *authz.Principal { q, _ := p.(*authz.Principal); return q }

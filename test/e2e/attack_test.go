@@ -41,16 +41,16 @@ func TestAttacksOnTheControlPlane(t *testing.T) {
 		t.Errorf("a policy of wildcards: %+v after %v, %v", out, time.Since(start), err)
 	}
 
-	for what, csr := range map[string]string{
-		"a bomb":           "-----BEGIN CERTIFICATE REQUEST-----\n" + strings.Repeat(strings.Repeat("A", 64)+"\n", 8000) + "-----END CERTIFICATE REQUEST-----\n",
-		"nested lengths":   "-----BEGIN CERTIFICATE REQUEST-----\nMIT/////MIT/////MIT/////MIT/////\n-----END CERTIFICATE REQUEST-----\n",
-		"no request":       "hello",
-		"an empty request": "-----BEGIN CERTIFICATE REQUEST-----\n-----END CERTIFICATE REQUEST-----\n",
+	for what, x := range map[string]struct{ csr, why string }{
+		"a bomb":           {"-----BEGIN CERTIFICATE REQUEST-----\n" + strings.Repeat(strings.Repeat("A", 64)+"\n", 8000) + "-----END CERTIFICATE REQUEST-----\n", "longer than"},
+		"nested lengths":   {"-----BEGIN CERTIFICATE REQUEST-----\nMIT/////MIT/////MIT/////MIT/////\n-----END CERTIFICATE REQUEST-----\n", "cannot be read"},
+		"no request":       {"hello", "not in PEM form"},
+		"an empty request": {"-----BEGIN CERTIFICATE REQUEST-----\n-----END CERTIFICATE REQUEST-----\n", "cannot be read"},
 	} {
-		_, err := c.CreateCertificateFromCsr(ctx, &iot.CreateCertificateFromCsrInput{CertificateSigningRequest: &csr})
+		_, err := c.CreateCertificateFromCsr(ctx, &iot.CreateCertificateFromCsrInput{CertificateSigningRequest: &x.csr})
 		refused[*types.InvalidRequestException](t, what, err, 400)
+		audited(t, g, `"what":"CreateCertificateFromCsr"`, x.why)
 	}
-	audited(t, g, `"what":"CreateCertificateFromCsr"`)
 
 	// A signature is for one request, for a quarter of an hour.
 	env := map[string]string{}
@@ -135,13 +135,16 @@ func TestAttacksOnTheBroker(t *testing.T) {
 		{"another thing's topic", "eve", "own/ada/x", `"name":"own/ada/x"`, nil},
 		{"a topic alias", "eve", "own/ada/alias", `"name":"own/ada/alias"`, []string{"-D", "publish", "topic-alias", "1"}},
 		{"a name that is no thing", "*", "own/*/x", `"client":"*"`, nil},
+		{"a name of one level", "+", "own/ada/x", `"client":"+"`, nil},
+		{"a name of all levels", "#", "own/eve/x", `"client":"#"`, nil},
 		{"a name with a level", "ada/eve", "own/ada/eve/x", `"client":"ada/eve"`, nil},
 		{"empty levels", "eve", "own//x", `"name":"own//x"`, nil},
 		{"an encoded slash", "eve", "own%2Fada%2Fx", `"name":"own%2Fada%2Fx"`, nil},
 		{"dots", "eve", "own/eve/../ada/x/../../ada", "", nil}, // a name like any other: own/eve/*
 		{"another script", "eve", "own/аda/x", `"name":"own/аda/x"`, nil},
-		{"the house's own topics", "eve", "$tidegate/audit/change", "", nil},
-		{"what only the gateway says", "eve", "$aws/events/presence/connected/ada", "", nil},
+		{"the house's own topics", "eve", "$tidegate/audit/change", `"name":"$tidegate/audit/change"`, nil},
+		{"what only the gateway says", "eve", "$aws/events/presence/connected/ada", `"name":"$aws/events/presence/connected/ada"`, nil},
+		{"a will to the house's topics", "eve", "own/eve/x", `"name":"$tidegate/audit/refused"`, []string{"--will-topic", "$tidegate/audit/refused", "--will-payload", "x"}},
 		{"somebody else's client id", "ada", "own/ada/x", `"name":"own/ada/x"`, nil}, // the certificate is eve's, and not attached to ada
 	} {
 		out, err := tryOut(g, eve, x.id, x.topic, append([]string{"-V", "5"}, x.args...)...)
@@ -154,9 +157,14 @@ func TestAttacksOnTheBroker(t *testing.T) {
 		if err == nil && !strings.Contains(out, "ot authori") {
 			t.Errorf("%s: passed: %s", x.what, out)
 		}
-		if x.attempt != "" {
-			audited(t, g, x.attempt)
+		audited(t, g, `"by":"`, x.attempt, `"address":"127.0.0.1"`)
+	}
+	for _, filter := range []string{"own/ada/#", "own/+/x", "#", "$tidegate/#", "$share/g/own/ada/#"} {
+		out, _ := exec.Command("mosquitto_sub", append(device(g, eve, "eve"), "-V", "5", "-t", filter, "-W", "1", "-d")...).CombinedOutput()
+		if !strings.Contains(string(out), "Subscribed (mid: 1): 135") {
+			t.Errorf("a subscription to %s: %s", filter, out)
 		}
+		audited(t, g, `"what":"subscribe"`, `"name":"`+strings.TrimPrefix(filter, "$share/g/")+`"`, `"client":"eve"`)
 	}
 
 	// A session belongs to whoever made it, not to whoever comes under its name.

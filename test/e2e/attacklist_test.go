@@ -89,7 +89,7 @@ func TestAttacksByDevices(t *testing.T) {
 		"/topics/web//eve/x":            403,
 		"/topics/web/%E2%80%A6/ada":     403,
 		"/topics/web/%D0%B5ve/x":        403, // a letter of another script
-		"/topics/web/eve%00/x":          400,
+		"/topics/web/eve%00/x":          403,
 		"/topics/%24aws/things/ada":     403,
 		"/things/ada/shadow":            403,
 		"/things/eve%2F..%2Fada/shadow": 400,
@@ -104,8 +104,11 @@ func TestAttacksByDevices(t *testing.T) {
 			t.Errorf("%s: %s, want %d", path, resp.Status, want)
 		}
 	}
-	for _, name := range []string{"web/ada/x", "web//eve/x", "web/…/ada", "web/еve/x"} {
+	for _, name := range []string{"web/ada/x", "web//eve/x", "web/…/ada", "web/еve/x", `web/eve\u0000/x`, "$aws/things/ada"} {
 		audited(t, s.Gateway, `"what":"publish"`, `"name":"`+name+`"`)
+	}
+	for _, name := range []string{"/things/ada/shadow", "/things/eve/../ada/shadow"} {
+		audited(t, s.Gateway, `"what":"UpdateThingShadow"`, `"name":"`+name+`"`, `"by":"`+s.certificateOf("eve")+`"`)
 	}
 
 	// ada has left a session with a message in it. eve may connect under any name, and finds nothing there.

@@ -125,13 +125,17 @@ func (d *Data) Operations() []string {
 	return names
 }
 
-// refused tells of callers who are not who they should be. What their policies say is told
-// where these are asked.
+// errTold is in the chain of a refusal that was told of where it was decided.
+var errTold = errors.New("told")
+
+// refused tells of callers who are not who they should be, and of what their policies do not
+// allow.
 func (d *Data) refused(op *restjson.Op, r *http.Request, caller any, err error) {
-	if p, ok := caller.(*authz.Principal); ok && p != nil {
+	p, _ := caller.(*authz.Principal)
+	if p != nil && !fault.Is(err, fault.Forbidden) || errors.Is(err, errTold) {
 		return
 	}
-	d.Auth.Refused(authz.Refusal{What: op.Name, Name: r.URL.Path, Remote: authz.RemoteOf(r), Err: err})
+	d.Auth.Refused(authz.Refusal{What: op.Name, Name: r.URL.Path, Principal: p.Name(), Remote: authz.RemoteOf(r), Err: err})
 }
 
 // authenticate says who calls: by signature where there is one, else by certificate.
@@ -305,6 +309,9 @@ func (d *Data) shadow(c *restjson.Call, in *shadowIn, action policy.Action, do f
 // publish sends a message down the road and answers when it is kept.
 func (d *Data) publish(c *restjson.Call, in *publishIn) (any, error) {
 	p := c.Who.(*authz.Principal)
+	if !d.Auth.MayPublish(p, in.Topic, in.Retain) { // before anything else is said of it: whoever may not learns nothing, and is seen
+		return nil, fault.Wrap(fault.Forbidden, errTold, "Forbidden")
+	}
 	m, err := in.message(p.Name())
 	if err == nil {
 		err = d.judge(&m)
@@ -312,8 +319,7 @@ func (d *Data) publish(c *restjson.Call, in *publishIn) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	reserved := strings.HasPrefix(m.Topic, "$")
-	if !d.Auth.MayPublish(p, m.Topic, m.Retain) || reserved && (m.Retain || !awstopic.MayPublish(m.Topic)) {
+	if strings.HasPrefix(m.Topic, "$") && (m.Retain || !awstopic.MayPublish(m.Topic)) {
 		return nil, fault.New(fault.Forbidden, "Forbidden")
 	}
 	done := make(chan error, 1)
