@@ -444,6 +444,8 @@ var operations = map[string][]string{
 	"CreateThingGroup": {"POST", "/thing-groups/{thingGroupName}"}, "DeleteThingGroup": {"DELETE", "/thing-groups/{thingGroupName}"},
 	"CreateDynamicThingGroup": {"POST", "/dynamic-thing-groups/{thingGroupName}"},
 	"AddThingToThingGroup":    {"PUT", "/thing-groups/addThingToThingGroup"}, "RemoveThingFromThingGroup": {"PUT", "/thing-groups/removeThingFromThingGroup"},
+	"UpdateThingGroupsForThing": {"PUT", "/thing-groups/updateThingGroupsForThing"}, "DescribeThing": {"GET", "/things/{thingName}"},
+	"UpdateThing": {"PATCH", "/things/{thingName}"}, "CreateThingType": {"POST", "/thing-types/{thingTypeName}"},
 	"CreateStream": {"POST", "/streams/{streamId}"}, "UpdateStream": {"PUT", "/streams/{streamId}"},
 	"UpdateEventConfigurations": {"PATCH", "/event-configurations"},
 	"CreateJob":                 {"PUT", "/jobs/{jobId}"}, "DescribeJob": {"GET", "/jobs/{jobId}", "beforeSubstitution"}, "UpdateJob": {"PATCH", "/jobs/{jobId}", "namespaceId"},

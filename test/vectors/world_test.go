@@ -373,27 +373,42 @@ var (
 // registryCall serves what sequences want of the registry.
 func (w *world) registryCall(op string, input json.RawMessage) error {
 	var in struct {
-		ThingName, ThingGroupName, QueryString string
-		EventConfigurations                    map[string]struct{ Enabled bool }
+		ThingName, ThingArn, ThingGroupName, ThingGroupArn, ParentGroupName, QueryString string
+		ThingGroupsToAdd, ThingGroupsToRemove                                            []string
+		AttributePayload                                                                 struct{ Attributes map[string]string }
+		EventConfigurations                                                              map[string]struct{ Enabled bool }
 	}
 	if err := json.Unmarshal(input, &in); err != nil {
 		return err
+	}
+	if in.ThingName == "" {
+		in.ThingName = in.ThingArn[strings.LastIndexByte(in.ThingArn, '/')+1:]
+	}
+	if in.ThingGroupName == "" {
+		in.ThingGroupName = in.ThingGroupArn[strings.LastIndexByte(in.ThingGroupArn, '/')+1:]
 	}
 	return w.reg.Do("test", func(tx *registry.Tx) error {
 		var err error
 		switch op {
 		case "CreateThing":
-			_, err = tx.CreateThing(registry.ThingInput{Name: in.ThingName})
+			_, err = tx.CreateThing(registry.ThingInput{Name: in.ThingName, Attributes: in.AttributePayload.Attributes})
 		case "DeleteThing":
 			err = tx.DeleteThing(in.ThingName, 0)
 		case "CreateThingGroup", "CreateDynamicThingGroup":
-			_, err = tx.CreateGroup(registry.GroupInput{Name: in.ThingGroupName, Query: in.QueryString})
+			_, err = tx.CreateGroup(registry.GroupInput{Name: in.ThingGroupName, Parent: in.ParentGroupName, Query: in.QueryString})
 		case "DeleteThingGroup":
 			err = tx.DeleteGroup(in.ThingGroupName, false, 0)
 		case "AddThingToThingGroup":
 			err = tx.AddToGroup(in.ThingName, in.ThingGroupName)
 		case "RemoveThingFromThingGroup":
 			err = tx.RemoveFromGroup(in.ThingName, in.ThingGroupName)
+		case "UpdateThingGroupsForThing":
+			for _, g := range in.ThingGroupsToAdd {
+				err = errors.Join(err, tx.AddToGroup(in.ThingName, g))
+			}
+			for _, g := range in.ThingGroupsToRemove {
+				err = errors.Join(err, tx.RemoveFromGroup(in.ThingName, g))
+			}
 		case "UpdateEventConfigurations":
 			e := registry.EventSwitches{On: map[string]bool{}}
 			for kind, c := range in.EventConfigurations {
