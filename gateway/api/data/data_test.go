@@ -479,6 +479,13 @@ func TestJobs(t *testing.T) {
 			t.Errorf("described with %q: %v", query, got.body)
 		}
 	}
+	for query, want := range map[string]string{"executionNumber=0": "executionNumber must be at least 1", "executionNumber=-1": "executionNumber must be at least 1",
+		"executionNumber=x": "Member must be an integer", "includeJobDocument=1": "Member must be true or false"} {
+		got := r.wants(r.call(nil, "GET", "/things/t/jobs/j1?"+query, ""), 400, "InvalidRequestException")
+		if text, _ := got.body["message"].(string); !strings.HasSuffix(text, want) {
+			t.Errorf("%s: %q, want %q", query, text, want)
+		}
+	}
 	r.wants(r.call(nil, "PUT", "/things/t/jobs/j1", `{}`), 404, "ResourceNotFoundException")
 	got = r.wants(r.call(nil, "GET", "/things/t/jobs/$next?includeJobDocument=true", ""), 200, "")
 	if x, _ := got.body["execution"].(map[string]any); x["jobDocument"] == nil {

@@ -24,7 +24,7 @@ type jobIn struct {
 	Job      string `at:"path,jobId"`
 	Next     string `at:"path,next"`
 	Document *bool  `at:"query,includeJobDocument"` // without it the answer holds the document, as over MQTT
-	Number   int64  `at:"query,executionNumber"`
+	Number   *int64 `at:"query,executionNumber"`    // without it the newest
 	Body     []byte `at:"body"`
 }
 
@@ -57,7 +57,13 @@ func (d *Data) jobs() []restjson.Op {
 			return d.Jobs.StartNext(in.Thing, in.Body)
 		}),
 		op("DescribeJobExecution", "GET", "/things/{thingName}/jobs/{jobId}", policy.DescribeJobExecution, func(in *jobIn) ([]byte, error) {
-			return d.Jobs.Describe(in.Thing, in.Job, jobs.DescribeRequest{Number: in.Number, Document: in.Document == nil || *in.Document})
+			req := jobs.DescribeRequest{Document: in.Document == nil || *in.Document}
+			if in.Number != nil {
+				if req.Number = *in.Number; req.Number < 1 {
+					return nil, fault.New(fault.Invalid, "executionNumber must be at least 1")
+				}
+			}
+			return d.Jobs.Describe(in.Thing, in.Job, req)
 		}),
 		op("UpdateJobExecution", "POST", "/things/{thingName}/jobs/{jobId}", policy.UpdateJobExecution, func(in *jobIn) ([]byte, error) {
 			return d.Jobs.Update(in.Thing, in.Job, in.Body)

@@ -97,10 +97,24 @@ func decode(v reflect.Value, fields []field, r *http.Request, labels map[string]
 			continue
 		}
 		if err := assign(dst, text); err != nil {
-			return fault.New(fault.Invalid, "1 validation error detected: Value '%s' at '%s' failed to satisfy constraint: Member must be a %s", text, f.name, dst.Kind())
+			return fault.New(fault.Invalid, "1 validation error detected: Value '%s' at '%s' failed to satisfy constraint: Member must be %s", text, f.name, kindOf(dst.Type()))
 		}
 	}
 	return nil
+}
+
+// kindOf says what a field takes, as callers know it.
+func kindOf(t reflect.Type) string {
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	switch t.Kind() {
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Int, reflect.Int64:
+		return "an integer"
+	}
+	return "a " + t.Kind().String()
 }
 
 // assign sets a field from the text of a label, query parameter or header.
