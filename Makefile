@@ -49,7 +49,7 @@ vectors: ## the specification's test vectors (TIDEGATE_VECTORS=DIR for another s
 	@$(if $(call PRESENT,vectors),go test $(TESTFLAGS) $(call PRESENT,vectors),true)
 
 e2e: deps ## whole gateways beside a real mosquitto and a Modbus slave
-	@$(if $(call PRESENT,e2e),go test $(TESTFLAGS) -count=1 -timeout 10m $(call PRESENT,e2e),true)
+	@$(if $(call PRESENT,e2e),go test $(TESTFLAGS) -count=1 -timeout 20m $(call PRESENT,e2e),true)
 
 crash-short: deps
 	@$(if $(call PRESENT,crash),go test $(TESTFLAGS) -count=1 -timeout 10m $(call PRESENT,crash),true)
