@@ -190,21 +190,27 @@ func PutIn(u *store.Unit, id string, pid uint16) { u.Put(inKey(id, pid), []byte{
 func DelIn(u *store.Unit, id string, pid uint16) { u.Del(inKey(id, pid)) }
 
 // PutOut writes an outgoing QoS 2 exchange.
-func PutOut(u *store.Unit, id string, o Out) {
+func PutOut(u *store.Unit, id string, o Out) { u.Put(outKey(id, o.Seq), o.encode()) }
+
+func (o *Out) encode() []byte {
 	b := []byte{byte(o.PID >> 8), byte(o.PID), byte(o.State)}
 	if o.Filter != "" {
 		b = binary.BigEndian.AppendUint64(b, uint64(o.At))
 		b = mqtt.AppendString(b, o.Filter)
 		b = append(b, o.Topic...)
 	}
-	u.Put(outKey(id, o.Seq), b)
+	return b
 }
 
-func parseOut(seq uint64, v []byte) (Out, bool) {
+// parseOut reads what encode wrote; ok is false for anything else.
+func parseOut(seq uint64, v []byte) (o Out, ok bool) {
 	if len(v) < 3 {
 		return Out{}, false
 	}
-	o := Out{Seq: seq, PID: binary.BigEndian.Uint16(v), State: State(v[2])}
+	o = Out{Seq: seq, PID: binary.BigEndian.Uint16(v), State: State(v[2])}
+	if o.PID == 0 || o.State < Sent || o.State > Done {
+		return Out{}, false
+	}
 	if v = v[3:]; len(v) == 0 {
 		return o, true
 	}
@@ -213,7 +219,7 @@ func parseOut(seq uint64, v []byte) (Out, bool) {
 	}
 	n := 10 + int(binary.BigEndian.Uint16(v[8:]))
 	o.At, o.Filter, o.Topic = int64(binary.BigEndian.Uint64(v)), string(v[10:n]), string(v[n:])
-	return o, true
+	return o, o.Filter != ""
 }
 
 // DelOut removes it.
