@@ -40,6 +40,27 @@ var (
 	ruleCognito      = newRule("principal", 1, 128, `[\w-]+:[0-9a-fA-F-]+`)
 )
 
+// names are the rules of what a resource is asked for by, under the member's name.
+var names = func() map[string]*rule {
+	id := `(0x)?[a-fA-F0-9]+`
+	m := map[string]*rule{}
+	for _, r := range []*rule{ruleThing, ruleType, ruleGroup, ruleBilling, rulePolicy, ruleAuthorizer, ruleDomain, ruleRoleAlias, ruleProvider, ruleTemplate,
+		newRule("policyVersionId", 1, 128, `[0-9]+`), newRule("certificateId", 64, 64, id), newRule("caCertificateId", 64, 64, id)} {
+		m[r.member] = r
+	}
+	return m
+}()
+
+// CheckName says what is wrong with the name or id of a resource; member is how the API
+// model calls it ("thingName", "certificateId"). What it does not know passes. Errors are
+// fault.Invalid.
+func CheckName(member, value string) error {
+	if r := names[member]; r != nil {
+		return r.check(value)
+	}
+	return nil
+}
+
 // check compares a value with a rule; the text is the one AWS gives.
 func (r *rule) check(v string) error {
 	wrong := func(what string) error {

@@ -1,6 +1,8 @@
 package control
 
 import (
+	"strconv"
+
 	"tidegate/gateway/api/restjson"
 	"tidegate/gateway/fault"
 	"tidegate/gateway/registry"
@@ -96,7 +98,7 @@ func (c *Control) authorities() []restjson.Op {
 			}
 			out := map[string]any{"certificateDescription": map[string]any{
 				"certificateArn": reg.ARN("cacert", ca.ID), "certificateId": ca.ID, "status": ca.Status, "certificatePem": ca.PEM, "ownedBy": reg.Account(),
-				"creationDate": restjson.Time(ca.Created), "lastModifiedDate": restjson.Time(ca.Modified), "customerVersion": ca.Version,
+				"creationDate": restjson.Time(ca.Created), "lastModifiedDate": restjson.Time(ca.Modified), "customerVersion": ca.Version, "generationId": strconv.FormatInt(ca.Version, 10),
 				"autoRegistrationStatus": autoName(ca.Auto), "certificateMode": ca.Mode,
 				"validity": map[string]any{"notBefore": restjson.Time(ca.NotBefore), "notAfter": restjson.Time(ca.NotAfter)}}}
 			if ca.Template != "" || ca.Named != "" || ca.Role != "" {

@@ -1,6 +1,8 @@
 package control
 
 import (
+	"strconv"
+
 	"tidegate/gateway/api/restjson"
 	"tidegate/gateway/fault"
 	"tidegate/gateway/registry"
@@ -108,6 +110,7 @@ func (c *Control) certificates() []restjson.Op {
 			d := c.certNames(cert)
 			d["status"], d["certificatePem"], d["certificateMode"], d["ownedBy"] = cert.Status, cert.PEM, cert.Mode, reg.Account()
 			d["creationDate"], d["lastModifiedDate"], d["customerVersion"] = restjson.Time(cert.Created), restjson.Time(cert.Modified), cert.Version
+			d["generationId"] = strconv.FormatInt(cert.Version, 10)
 			d["validity"] = map[string]any{"notBefore": restjson.Time(cert.NotBefore), "notAfter": restjson.Time(cert.NotAfter)}
 			if cert.CA != "" {
 				d["caCertificateId"] = cert.CA

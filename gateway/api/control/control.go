@@ -75,7 +75,7 @@ func New(d Deps, cfg Config) *Control {
 	for _, list := range [][]restjson.Op{c.things(), c.indexing(), c.types(), c.groups(), c.billing(), c.certificates(), c.authorities(), c.policies(), c.provisioning(), c.templates(), c.tasks(), c.authorizers(), c.domains(), c.roles(), c.providers(), c.account(), c.jobs(), c.streams()} {
 		ops = append(ops, list...)
 	}
-	c.server = restjson.Server{Ops: ops, Authorize: c.authorize, Dialect: dialect, MaxBody: cfg.MaxBody, Refused: c.refused, Unknown: c.unknown, Unserved: unserved(), Log: d.Log}
+	c.server = restjson.Server{Ops: ops, Authorize: c.authorize, Dialect: dialect, Label: registry.CheckName, MaxBody: cfg.MaxBody, Refused: c.refused, Unknown: c.unknown, Unserved: unserved(), Log: d.Log}
 	return c
 }
 

@@ -357,6 +357,21 @@ func TestPaging(t *testing.T) {
 	}
 }
 
+func TestNamesInPathsAreCheckedBeforeTheyAreLookedFor(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	for path, good := range map[string]string{"/things/": "a:b_-9", "/thing-types/": "a", "/thing-groups/": "a", "/billing-groups/": "a", "/policies/": "a+=,.@-",
+		"/certificates/": strings.Repeat("aF", 32), "/cacertificate/": strings.Repeat("0", 64), "/provisioning-templates/": "a_-", "/role-aliases/": "a=,@-", "/authorizer/": "a=,@-"} {
+		r.fails(404, "ResourceNotFoundException", "GET", path+url.PathEscape(good), "")
+		r.fails(400, "InvalidRequestException", "GET", path+"a%20b", "")
+		r.fails(400, "InvalidRequestException", "GET", path+strings.Repeat("a", 129), "")
+	}
+	if f := r.fails(400, "InvalidRequestException", "GET", "/things/a%20b", ""); !strings.Contains(f.text("message"), "Value 'a b' at 'thingName' failed to satisfy constraint: Member must satisfy regular expression pattern: [a-zA-Z0-9:_-]+") {
+		t.Errorf("got %v", f.body)
+	}
+	r.fails(400, "InvalidRequestException", "GET", "/policies/p/version/x", "")
+}
+
 func TestAuthorities(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

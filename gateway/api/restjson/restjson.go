@@ -90,6 +90,8 @@ type Server struct {
 	// Refused is told of requests that were, by Authorize or by the operation; who is
 	// what Authorize returned. Nil: nobody is.
 	Refused func(op *Op, r *http.Request, who any, err error)
+	// Label checks a label of the path before its operation sees it. Nil: all are good.
+	Label func(name, value string) error
 	// MaxBody is the largest body in bytes; a larger one is fault.TooLarge.
 	MaxBody int64
 	// Trace adds the request's id to the body of errors, as traceId.
@@ -246,6 +248,14 @@ func (s *Server) answer(op *Op, labels map[string]string, w http.ResponseWriter,
 	if err != nil {
 		s.refused(op, r, who, err)
 		return nil, err
+	}
+	for _, segment := range op.segments {
+		if name := strings.Trim(segment, "{+}"); s.Label != nil && name != segment {
+			if err := s.Label(name, labels[name]); err != nil {
+				s.refused(op, r, who, err)
+				return nil, err
+			}
+		}
 	}
 	out, err := op.call(&Call{Op: op, Request: r, Who: who, ID: id}, labels, body)
 	if err != nil {
