@@ -3,8 +3,10 @@ package manager
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -83,6 +85,17 @@ func SimulatedConfig() Config {
 		{Name: "plc", Port: "sim:plc", Baud: 19200, Parity: "even", Devices: []Device{{Thing: "pump1", Profile: "sim-plc", Unit: 1, Every: 2 * time.Second}}},
 	}
 	return c
+}
+
+// Things names the things of all devices, in order.
+func (c Config) Things() []string {
+	names := map[string]bool{}
+	for _, b := range c.Buses {
+		for _, d := range b.Devices {
+			names[d.Thing] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(names))
 }
 
 var (

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"encoding/json"
+	"reflect"
 	"strings"
 
 	"tidegate/devices"
@@ -13,6 +14,7 @@ import (
 	"tidegate/devices/manager"
 	"tidegate/devices/profile"
 	"tidegate/gateway/localapi/localclient"
+	"tidegate/gateway/logs"
 	"tidegate/hw/board"
 	"tidegate/hw/board/simboard"
 	"tidegate/hw/gpio"
@@ -44,6 +46,22 @@ func (n *Node) wire() (err error) {
 	}
 	n.manager, err = manager.New(protocols, host, n.health, n.Clock, n.Log, n.cfg.Devices)
 	return err
+}
+
+// registerWired has what is wired to the box be things. One that cannot be registered, as the
+// disk is full, keeps nobody from reading it. The devices that --dev simulates unasked are left
+// out: nobody wired them, and who tries things out begins with an empty registry.
+func (n *Node) registerWired(ctx context.Context, ready func()) error {
+	names := n.cfg.Devices.Things()
+	if n.cfg.Dev && reflect.DeepEqual(n.cfg.Devices.Buses, manager.SimulatedConfig().Buses) {
+		names = nil
+	}
+	if err := n.registry.Wired(names); err != nil {
+		n.Log.Warn("wired devices are not all registered as things", logs.Err(err))
+	}
+	ready()
+	<-ctx.Done()
+	return nil
 }
 
 // either opens what is called sim: on the simulated board and the rest on the real one.

@@ -207,6 +207,7 @@ func Build(cfg Config, d Deps) (_ *Node, err error) {
 	g.Add("server certificate", n.identity.Run)
 	g.Add("audit log", n.audit.Run) // before the first operator
 	g.Add("first operator", n.firstOperator)
+	g.Add("wired things", n.registerWired)
 	g.Add("upstream cursors", n.createCursors) // before anything is accepted that they want
 	g.OnStop("goodbyes", func() error { n.parting.Wait(); return nil })
 	g.Add("broker", n.broker.Run)

@@ -19,6 +19,7 @@ type Thing struct {
 	Groups     []string          `json:",omitempty"` // static, in order
 	Version    int64
 	Created    time.Time
+	Wired      bool `json:",omitempty"` // made for a device that is wired to the box, and nobody has changed it; see Registry.Wired
 }
 
 // ThingInput is what CreateThing takes.
@@ -107,12 +108,16 @@ func (tx *Tx) typeFor(name string) error {
 }
 
 // CreateThing adds a thing. The same input again gives the thing that is there;
-// another one for the name is fault.Exists.
-func (tx *Tx) CreateThing(in ThingInput) (*Thing, error) {
+// another one for the name is fault.Exists. One that was made for a wired device is
+// taken over, with its id.
+func (tx *Tx) CreateThing(in ThingInput) (*Thing, error) { return tx.createThing(in, false) }
+
+func (tx *Tx) createThing(in ThingInput, wired bool) (*Thing, error) {
 	if err := ruleThing.check(in.Name); err != nil {
 		return nil, err
 	}
-	if have := tx.r.things.m[in.Name]; have != nil {
+	have := tx.r.things.m[in.Name]
+	if have != nil && !have.Wired {
 		if have.Type == in.Type && have.Billing == in.Billing && maps.Equal(have.Attributes, in.Attributes) {
 			return have, nil
 		}
@@ -128,7 +133,13 @@ func (tx *Tx) CreateThing(in ThingInput) (*Thing, error) {
 			return nil, err
 		}
 	}
-	t := &Thing{Name: in.Name, ID: newID(), Type: in.Type, Attributes: maps.Clone(in.Attributes), Billing: in.Billing, Version: 1, Created: tx.now}
+	t := &Thing{Name: in.Name, ID: newID(), Type: in.Type, Attributes: maps.Clone(in.Attributes), Billing: in.Billing, Version: 1, Created: tx.now, Wired: wired}
+	if have != nil {
+		t.ID, t.Groups, t.Created = have.ID, have.Groups, have.Created
+		if t.Billing == "" {
+			t.Billing = have.Billing
+		}
+	}
 	if err := tx.checkThing(t); err != nil {
 		return nil, err
 	}
@@ -182,6 +193,7 @@ func (tx *Tx) UpdateThing(name string, up ThingUpdate) (*Thing, error) {
 		return nil, err
 	}
 	t := *have
+	t.Wired = false
 	switch {
 	case up.Type != "" && up.RemoveType:
 		return nil, fault.New(fault.Invalid, "removeThingType and thingTypeName exclude each other")

@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 
@@ -76,5 +77,27 @@ func TestPinsAreThings(t *testing.T) {
 			t.Errorf("device ls does not say %s: exit %d, %s, %s", words, code, out, errw)
 		}
 	}
+
+	// They are in the registry until the configuration has them no more.
+	registered := func(want ...string) {
+		t.Helper()
+		var ls struct{ Things []struct{ ThingName string } }
+		out, errw, code := g.AWS(g.Environment(), "iot", "list-things")
+		if code != 0 || json.Unmarshal([]byte(out), &ls) != nil {
+			t.Fatalf("list-things: exit %d, %s, %s", code, out, errw)
+		}
+		var got []string
+		for _, x := range ls.Things {
+			got = append(got, x.ThingName)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("things are %q, want %q", got, want)
+		}
+	}
+	registered("cellar", "hall", "pump1")
+	g.Stop()
+	g.SetConfig(strings.ReplaceAll(pinsConfig, "thing: cellar", "thing: attic"))
+	g.Restart()
+	registered("attic", "hall", "pump1")
 	g.Stop()
 }
