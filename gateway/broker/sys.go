@@ -1,8 +1,10 @@
 package broker
 
 import (
+	"maps"
 	"math"
 	"runtime/metrics"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -260,10 +262,7 @@ func (b *Broker) subscriptionCount() int64 {
 // sharedCount gives the memberships of shared subscriptions.
 func (b *Broker) sharedCount() (n int64) {
 	b.mu.Lock()
-	groups := make([]*group, 0, len(b.groups))
-	for _, g := range b.groups {
-		groups = append(groups, g)
-	}
+	groups := slices.Collect(maps.Values(b.groups))
 	b.mu.Unlock()
 	for _, g := range groups {
 		g.mu.Lock()
@@ -276,10 +275,7 @@ func (b *Broker) sharedCount() (n int64) {
 // inflight gives the messages sent with QoS 1 or 2 and not acknowledged.
 func (b *Broker) inflight() (n int64) {
 	b.mu.Lock()
-	all := make([]*client, 0, len(b.sessions))
-	for _, s := range b.sessions {
-		all = append(all, s)
-	}
+	all := slices.Collect(maps.Values(b.sessions))
 	b.mu.Unlock()
 	for _, s := range all {
 		s.mu.Lock()

@@ -137,8 +137,7 @@ func unwrap(dir, code string) ([]byte, error) {
 // code and the vault of the machine as it is now. A record of another TPM is put aside.
 // Keys that the lost TPM kept stay lost; see [NewAuthority].
 func Recover(device, dir string, pcrs []uint, code string) error {
-	key, err := unwrap(dir, code)
-	if err != nil {
+	if _, err := unwrap(dir, code); err != nil { // before anything is put aside
 		return err
 	}
 	v, err := OpenVault(device, dir, pcrs)
@@ -154,7 +153,7 @@ func Recover(device, dir string, pcrs []uint, code string) error {
 	if c, ok := v.(io.Closer); ok {
 		defer c.Close()
 	}
-	return seal(v, dir, key)
+	return RecoverStorageKey(v, dir, code)
 }
 
 // NewRecoveryCode makes another recovery code of a gateway that does not run, with the

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"tidegate/gateway/fault"
+	"tidegate/gateway/store"
 )
 
 // change is what one unit does to jobs and things. Everything is read once, changed in
@@ -299,7 +300,7 @@ func (c *change) writeThing(t *thingChange) error {
 		if len(t.queue) == 0 {
 			c.del(keyPending + t.name)
 		} else {
-			c.put(keyPending+t.name, pack(t.queue))
+			c.put(keyPending+t.name, store.JSON(t.queue))
 		}
 	}
 	jobs := make([]string, 0, len(t.recs))
@@ -320,7 +321,7 @@ func (c *change) writeThing(t *thingChange) error {
 			c.del(keyByThing + t.name + "/" + id)
 			continue
 		}
-		c.put(key, pack(&rec.record))
+		c.put(key, store.JSON(&rec.record))
 		if rec.fresh {
 			c.put(keyByThing+t.name+"/"+id, nil)
 		}
@@ -390,13 +391,13 @@ func (c *change) writeJob(j *jobChange) {
 		return
 	}
 	if j.define {
-		j.raw = pack(j.Job)
+		j.raw = store.JSON(j.Job)
 		c.put(keyJob+id, j.raw)
 	}
 	if j.st.Alarm != 0 && (j.was != j.st.Alarm || j.again) {
 		c.alarm(alarmKey(j.st.Alarm, alarmJob, id, ""))
 	}
-	c.put(keyState+id, pack(&j.st))
+	c.put(keyState+id, store.JSON(&j.st))
 	job, on := j.Job, j.st.Status.active()
 	c.then(func() {
 		r.mu.Lock()

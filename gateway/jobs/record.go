@@ -2,7 +2,6 @@ package jobs
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"strconv"
 
@@ -115,33 +114,13 @@ type pending struct {
 	Namespace string `json:"ns,omitempty"`
 }
 
-func pack(v any) []byte {
-	b, err := json.Marshal(v)
-	if err != nil {
-		panic("BUG: a record that is not JSON: " + err.Error())
-	}
-	return b
-}
-
-func unpack(b []byte, v any) error {
-	if err := json.Unmarshal(b, v); err != nil {
-		return fault.Wrap(fault.Internal, err, "a stored job is damaged")
-	}
-	return nil
-}
+func unpack(b []byte, v any) error { return store.ParseJSON(b, v, "job") }
 
 // get reads a record; ok is false when there is none.
 func get(db interface {
 	Get(key string) ([]byte, error)
 }, key string, v any) (ok bool, err error) {
-	b, err := db.Get(key)
-	if err != nil {
-		return false, fault.Wrap(fault.Internal, err, "jobs cannot be read")
-	}
-	if b == nil {
-		return false, nil
-	}
-	return true, unpack(b, v)
+	return store.GetJSON(db, key, v, "job")
 }
 
 // parseJob reads a definition, or gives the one that was read from the same bytes.

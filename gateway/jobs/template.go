@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"tidegate/gateway/fault"
+	"tidegate/gateway/store"
 )
 
 // Template is what jobs can be made from; its JSON has the names of the API model.
@@ -88,7 +89,7 @@ func (r *Room) CreateTemplate(tx Tx, in TemplateInput) (Template, error) {
 	} else if old != nil {
 		return none, fault.New(fault.Conflict, "Job template %s already exists", in.ID)
 	}
-	tx.Put(key, pack(&t))
+	tx.Put(key, store.JSON(&t))
 	return t, nil
 }
 

@@ -104,8 +104,8 @@ func newRig(t *testing.T) *rig {
 		}}, control.Config{Endpoint: "gw.local:8443"})
 	go func() { ended <- tasks.Run(ctx, func() {}) }()
 	srv := httptest.NewUnstartedServer(h)
-	srv.TLS = id.ServerTLS()
-	srv.StartTLS()
+	srv.Listener = tls.NewListener(srv.Listener, id.ServerTLS()) // StartTLS would show a certificate of its own
+	srv.Start()
 	t.Cleanup(func() {
 		srv.Close()
 		cancel()
@@ -121,7 +121,7 @@ func newRig(t *testing.T) *rig {
 	pool.AppendCertsFromPEM(id.CAPEM())
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}}
 	t.Cleanup(client.CloseIdleConnections)
-	r.url, r.ca, r.key, r.ops, r.reg, r.http = strings.Replace(srv.URL, "127.0.0.1", "localhost", 1), filepath.Join(pki, "ca.pem"), key, ops, reg, client
+	r.url, r.ca, r.key, r.ops, r.reg, r.http = "https://"+srv.Listener.Addr().String(), filepath.Join(pki, "ca.pem"), key, ops, reg, client
 	return r
 }
 

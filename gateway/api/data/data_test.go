@@ -114,10 +114,9 @@ func newRig(t *testing.T) *rig {
 			return client == "there"
 		}}, data.Config{})
 	srv := httptest.NewUnstartedServer(h)
-	srv.TLS = id.ServerTLS()
-	srv.StartTLS()
-	// A name and not an address: httptest answers those with a certificate of its own.
-	r.url = strings.Replace(srv.URL, "127.0.0.1", "localhost", 1)
+	srv.Listener = tls.NewListener(srv.Listener, id.ServerTLS()) // StartTLS would show a certificate of its own
+	srv.Start()
+	r.url = "https://" + srv.Listener.Addr().String()
 	r.signed = r.client(nil)
 	r.key, err = ops.Create("ada", operators.Admin)
 	must(err)

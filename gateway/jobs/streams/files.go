@@ -13,6 +13,7 @@ import (
 	"syscall"
 
 	"tidegate/gateway/fault"
+	"tidegate/gateway/store"
 )
 
 // Blob is content that is kept.
@@ -125,7 +126,7 @@ func (r *Room) Name(tx Tx, bucket, key string, b Blob) error {
 		return err
 	}
 	tx.Lock(k)
-	tx.Put(k, pack(&Object{At: r.clk.Now().UnixMilli(), Blob: b}))
+	tx.Put(k, store.JSON(&Object{At: r.clk.Now().UnixMilli(), Blob: b}))
 	return nil
 }
 

@@ -16,7 +16,6 @@ package streams
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -174,7 +173,7 @@ func (r *Room) Create(tx Tx, id, description, role string, sources []Source) (St
 	}
 	now := r.clk.Now().UnixMilli()
 	s := Stream{ID: id, Version: 1, Description: description, Role: role, Files: files, Created: now, Updated: now}
-	tx.Put(keyStream+id, pack(&s))
+	tx.Put(keyStream+id, store.JSON(&s))
 	return s, nil
 }
 
@@ -207,7 +206,7 @@ func (r *Room) Update(tx Tx, id string, description *string, role string, source
 	}
 	s.Version++
 	s.Updated = r.clk.Now().UnixMilli()
-	tx.Put(keyStream+id, pack(&s))
+	tx.Put(keyStream+id, store.JSON(&s))
 	return s, nil
 }
 
@@ -325,32 +324,13 @@ func (r *Room) Sweep(spare time.Duration) (int, error) {
 	return gone, err
 }
 
-func pack(v any) []byte {
-	b, err := json.Marshal(v)
-	if err != nil {
-		panic("BUG: a record that is not JSON: " + err.Error())
-	}
-	return b
-}
+func unpack(b []byte, v any) error { return store.ParseJSON(b, v, "stream") }
 
-func unpack(b []byte, v any) error {
-	if err := json.Unmarshal(b, v); err != nil {
-		return fault.Wrap(fault.Internal, err, "a stored stream is damaged")
-	}
-	return nil
-}
-
+// get reads a record; ok is false when there is none.
 func get(db interface {
 	Get(key string) ([]byte, error)
-}, key string, v any) (bool, error) {
-	b, err := db.Get(key)
-	if err != nil {
-		return false, fault.Wrap(fault.Internal, err, "streams cannot be read")
-	}
-	if b == nil {
-		return false, nil
-	}
-	return true, unpack(b, v)
+}, key string, v any) (ok bool, err error) {
+	return store.GetJSON(db, key, v, "stream")
 }
 
 // objectKey says where an object is kept; ok is false when it cannot be called so.
