@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -45,9 +46,28 @@ type anybody struct{}
 
 func (anybody) Name() string { return "anybody" }
 
+// lines is a log that can be read while it is written.
+type lines struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
 // house is the simulated field bus, the manager, the bridge and the road over real rooms.
 type house struct {
 	t       *testing.T
+	said    *lines // what the bridge has logged
 	board   *simboard.Board
 	health  *health.Health
 	db      *store.Store
@@ -67,7 +87,7 @@ func open(t *testing.T, silentAfter time.Duration, before func(h *house)) *house
 		}
 	}
 	clk, log := clock.System(), logs.Discard()
-	h := &house{t: t, health: health.New(clk), got: make(chan mqtt.Message, 10000)}
+	h := &house{t: t, said: &lines{}, health: health.New(clk), got: make(chan mqtt.Message, 10000)}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	run := func(f func(context.Context, func()) error) {
@@ -103,7 +123,7 @@ func open(t *testing.T, silentAfter time.Duration, before func(h *house)) *house
 	must(err)
 	cfg := bridge.DefaultConfig()
 	must(cfg.Validate())
-	b := bridge.New(bridge.Deps{Devices: dm, Submit: h.submit, Watch: br.Watch, Health: h.health, Clock: clk, Log: log,
+	b := bridge.New(bridge.Deps{Devices: dm, Submit: h.submit, Watch: br.Watch, Health: h.health, Clock: clk, Log: slog.New(slog.NewTextHandler(h.said, nil)),
 		Miss: func(n uint64, why string) { h.jr.Miss("readings", n, why) },
 		Shadow: func(thing string) (shadow.Document, bool, error) {
 			return h.shadows.Load(h.db, shadow.ID{Thing: thing})
@@ -270,6 +290,10 @@ func TestAValueTheDeviceCannotTakeIsToldOnceAndNotTriedAgain(t *testing.T) {
 		if !holds(want...)(string(m.Payload)) || !json.Valid(m.Payload) {
 			t.Errorf("got %s, want %q", m.Payload, want)
 		}
+	}
+	// The line in the log once said its reason twice.
+	if said := h.said.String(); strings.Count(said, "expected 5 to 80") != 1 || strings.Count(said, "expected true or false") != 1 {
+		t.Errorf("logged %s", said)
 	}
 	ws := h.health.Warnings()
 	if len(ws) != 2 || ws[0].Code != "desired-refused/pump1.pump" || ws[1].Code != "desired-refused/pump1.setpoint" || !ws[0].Minor {

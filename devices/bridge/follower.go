@@ -252,7 +252,7 @@ func (f *follower) reject(ctx context.Context, p *devices.Point, desired string,
 	f.mu.Unlock()
 	text := fault.Message(err)
 	f.b.d.Health.Note("desired-refused/"+f.thing+"."+p.Name, "what the shadow of "+f.thing+" desires cannot be: "+text)
-	f.b.d.Log.Warn("desired value cannot be set", logs.Thing, f.thing, logs.Point, p.Name, logs.Err(err))
+	f.b.d.Log.Warn("desired value cannot be set", logs.Thing, f.thing, logs.Point, p.Name, logs.Error, text)
 	now := f.b.d.Clock.Now()
 	f.b.send(ctx, mqtt.Message{Topic: strings.ReplaceAll(f.b.cfg.Errors, "{thing}", f.thing), QoS: 1, From: f.thing, Origin: mqtt.Device, At: now,
 		Payload: f.b.cfg.refusal(now, f.thing, p.Name, desired, value, fault.Of(err).String(), text)}, func(error) {})
