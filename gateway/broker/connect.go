@@ -205,6 +205,9 @@ func (c *Conn) refuseConnect(pk *packets.Packet, why *Reason) {
 	ack := &packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Connack}, ReasonCode: why.Code}
 	if c.v5 {
 		ack.Properties.ReasonString = why.Text
+		if most := pk.Properties.MaximumPacketSize; most > 0 {
+			ack.Mods.MaxSize = wordsWithin(int(most), 5) // [MQTT-3.2.2-19]
+		}
 	} else if ack.ReasonCode = connack3(why.Code); ack.ReasonCode == 0 {
 		return // MQTT 3.1.1 has no code for it: the connection just ends
 	}

@@ -99,7 +99,7 @@ func (c *Conn) sayGoodbye(why *Reason) {
 		pk.Properties.ReasonString = why.Text
 	}
 	if c.special != nil {
-		pk.Mods.MaxSize = uint32(c.special.maxPacket)
+		pk.Mods.MaxSize = wordsWithin(c.special.maxPacket, 4) // [MQTT-3.14.2-3]
 	}
 	b := encode(pk, true)
 	if c.lockOut() {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/mochi-mqtt/server/v2/packets"
 
@@ -272,4 +273,10 @@ func encode(pk *packets.Packet, v5 bool) []byte {
 		panic(fmt.Sprintf("BUG: packet type %d of ours cannot be encoded: %v", pk.FixedHeader.Type, err))
 	}
 	return buf.Bytes()
+}
+
+// wordsWithin gives the Mods.MaxSize with which a reason string is left out that would make a packet larger than most:
+// mochi compares no more than the properties with it, and before them are head bytes.
+func wordsWithin(most, head int) uint32 {
+	return uint32(min(max(1, most-head+1), math.MaxUint32))
 }

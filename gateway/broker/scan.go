@@ -431,7 +431,7 @@ func (c *Conn) appendAck(b []byte, typ byte, id uint16, why *Reason) []byte {
 		first |= 2
 	}
 	text := why.Text
-	if !c.info.problem || len(text) > 100 { // [MQTT-3.1.2-29]
+	if !c.info.problem || len(text) > 100 || c.special != nil && 9+len(text) > c.special.maxPacket { // [MQTT-3.1.2-29], [MQTT-3.4.2-2], [MQTT-3.5.2-2]
 		text = ""
 	}
 	if text == "" {
