@@ -1,6 +1,8 @@
 package jobs
 
 import (
+	"slices"
+
 	"tidegate/gateway/fault"
 )
 
@@ -56,6 +58,11 @@ func (r *Room) Start(tx Tx, tell func(Notice), thing string, req StartRequest) (
 		}
 		job, number = p.Job, p.Number
 		switch {
+		case x.Status.Terminal(): // its time was up
+			if slices.ContainsFunc(t.queue, p.same) {
+				return nil, fault.New(fault.Internal, "a pending execution is over")
+			}
+			continue
 		case j.over(x):
 			c.move(j, t, rec, x, Canceled)
 			continue
@@ -83,7 +90,8 @@ func (j *jobChange) over(x *Execution) bool {
 	return x.Status == Queued && (j.st.Sweep == sweepCancel || j.st.Sweep == sweepForce)
 }
 
-// find locks and gives an execution of a thing, by number or the newest for 0.
+// find locks and gives an execution of a thing, by number or the newest for 0, as it is now: one whose time is up has
+// timed out even if Work has not come to it yet.
 func (c *change) find(t *thingChange, job string, number int64) (*jobChange, *recordChange, *Execution, error) {
 	j, err := c.job(job)
 	if err != nil {
@@ -94,7 +102,12 @@ func (c *change) find(t *thingChange, job string, number int64) (*jobChange, *re
 		if err != nil {
 			return nil, nil, nil, err
 		}
-		if x := rec.find(number); x != nil {
+		x := rec.find(number)
+		if x != nil && c.overdue(x) {
+			c.move(j, t, rec, x, TimedOut)
+			x = rec.find(number) // there may be a retry now
+		}
+		if x != nil {
 			return j, rec, x, nil
 		}
 	}
@@ -114,17 +127,24 @@ func (r *Room) Describe(tx Tx, thing, job string, req DescribeRequest) (*View, e
 	if err != nil {
 		return nil, err
 	}
-	number := req.Number
-	if job == Next {
-		i := head(t.queue)
-		if i < 0 {
-			return nil, nil
+	var j *jobChange
+	var x *Execution
+	for next, number := job == Next, req.Number; ; {
+		var p pending
+		if next {
+			i := head(t.queue)
+			if i < 0 {
+				return nil, nil
+			}
+			p = t.queue[i]
+			job, number = p.Job, p.Number
 		}
-		job, number = t.queue[i].Job, t.queue[i].Number
-	}
-	j, _, x, err := c.find(t, job, number)
-	if err != nil {
-		return nil, err
+		if j, _, x, err = c.find(t, job, number); err != nil {
+			return nil, err
+		}
+		if !next || slices.ContainsFunc(t.queue, p.same) { // else its time was up
+			break
+		}
 	}
 	if x.Status.Terminal() {
 		return nil, fault.Wrap(fault.Conflict, ErrTerminal, "The execution of job %s has reached the terminal state %s", job, x.Status)

@@ -136,6 +136,34 @@ func TestTimersRunAndStop(t *testing.T) {
 	}
 }
 
+func TestWhoseTimeIsUpHasTimedOutBeforeWorkComesToIt(t *testing.T) {
+	h := newHouse(t)
+	h.fleet.add("", "p")
+	late := jobs.Settings{Timeout: &jobs.Timeout{Minutes: 1}}
+	again := late
+	again.Retry = &jobs.Retry{Criteria: []jobs.RetryCriterion{{Failure: "TIMED_OUT", Times: 1}}}
+	h.must(h.create(jobs.CreateInput{JobID: "late", Targets: []string{thing("p")}, Settings: late}))
+	h.must(h.create(jobs.CreateInput{JobID: "again", Targets: []string{thing("p")}, Settings: again}))
+	h.must(h.create(jobs.CreateInput{JobID: "idle", Targets: []string{thing("p")}}))
+	h.end("p", "late", jobs.InProgress)
+	h.end("p", "again", jobs.InProgress)
+	h.clk.Advance(time.Minute) // and nobody works
+	_, err := h.update("p", "late", jobs.UpdateRequest{Status: jobs.Succeeded})
+	var stands *jobs.StateError
+	if !errors.As(err, &stands) || stands.Now.Status != jobs.TimedOut {
+		t.Fatalf("updated after its end: %v", err)
+	}
+	h.heard()
+	if v := h.start("p"); v.Job != "idle" || v.Status != jobs.InProgress {
+		t.Fatalf("started %+v, want what waits longest", v)
+	}
+	h.hears("notify p +idle#1 again#2", "next p idle#1 IN_PROGRESS")
+	h.is("late", "p", jobs.TimedOut)
+	h.is("again", "p", jobs.Queued)
+	h.work()
+	h.hears()
+}
+
 func TestTimersWaitForTheDate(t *testing.T) {
 	h := newHouse(t)
 	h.fleet.add("", "p")
