@@ -128,6 +128,9 @@ func secretKey(w *world, path string, password secret.Text) (bundle.Key, error) 
 		}
 	}
 	k, err := bundle.ParseKey(text, pass)
+	if errors.Is(err, bundle.ErrPassword) {
+		return k, fmt.Errorf("%s: %w: give the one it was made with, or name where it is with --password file:PATH or env:NAME", path, err)
+	}
 	if err != nil {
 		return k, fmt.Errorf("%s: %w", path, err)
 	}

@@ -379,3 +379,27 @@ func FuzzOpen(f *testing.F) {
 		}
 	})
 }
+
+// The key was made by minisign, and locked from its format apart from the code under test.
+func TestAKeyWithAPasswordSigns(t *testing.T) {
+	locked, err := os.ReadFile("testdata/locked.key")
+	must(t, err)
+	pub, err := os.ReadFile("testdata/locked.pub")
+	must(t, err)
+	s, err := bundle.ParseSigner(string(pub))
+	must(t, err)
+	if !bundle.Locked(locked) {
+		t.Error("the key is not known to be locked")
+	}
+	for _, password := range []string{"", "correct horses"} {
+		if _, err := bundle.ParseKey(locked, password); !errors.Is(err, bundle.ErrPassword) {
+			t.Errorf("with %q: %v, want ErrPassword", password, err)
+		}
+	}
+	k, err := bundle.ParseKey(locked, "correct horse")
+	must(t, err)
+	b, files, err := take(t, bytes.NewReader(signed(t, k, payload(t, manifest("firmware"), "firmware"))), roomy, s)
+	if err != nil || b.Comment != "a comment" || files[hash("firmware")] != "firmware" {
+		t.Errorf("%+v, %v", b, err)
+	}
+}
