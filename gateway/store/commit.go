@@ -14,6 +14,7 @@ import (
 func (s *Store) commitLoop() {
 	defer s.wg.Done()
 	var ride []op
+	var d desk
 	expect := 0
 	for {
 		batch, ok := s.take(expect)
@@ -24,7 +25,7 @@ func (s *Store) commitLoop() {
 		var e *entry
 		if err == nil {
 			ride = ride[:0]
-			if e, err = s.commit(batch.units, &ride); err != nil {
+			if e, err = s.commit(&d, batch.units, &ride); err != nil {
 				s.fail(err)
 				err = s.failed()
 			}
@@ -97,7 +98,7 @@ const (
 )
 
 // commit makes one entry of units and returns when it is on the disk; nil for units that write nothing.
-func (s *Store) commit(units []*Unit, ride *[]op) (*entry, error) {
+func (s *Store) commit(d *desk, units []*Unit, ride *[]op) (*entry, error) {
 	empty, all := true, false
 	for _, u := range units {
 		empty = empty && u.Empty()
@@ -121,9 +122,10 @@ func (s *Store) commit(units []*Unit, ride *[]op) (*entry, error) {
 	s.mu.Lock()
 	e := &entry{index: s.index, first: s.next}
 	s.mu.Unlock()
-	frame := encode(e, units, *ride)
+	frame := encode(d, e, units, *ride)
 	if s.seal != nil { // the ring keeps what is readable
-		frame = s.seal.seal(make([]byte, commitlog.FrameHeader, cap(frame)+sealOverhead+commitlog.PageSize), e.index, frame[commitlog.FrameHeader:])
+		room, _ := d.room(&d.sealed, len(frame)+sealOverhead)
+		frame = s.seal.seal(room, e.index, frame[commitlog.FrameHeader:])
 	}
 	s.watch[committing].begin()
 	err := s.wal.Append(e.index, frame)
@@ -142,7 +144,7 @@ func (s *Store) commit(units []*Unit, ride *[]op) (*entry, error) {
 	s.stats.commits.Add(1)
 	s.stats.units.Add(uint64(len(units)))
 	s.stats.records.Add(e.next - e.first)
-	s.stats.logged.Add(uint64(e.bytes))
+	s.stats.logged.Add(uint64(len(frame)+commitlog.PageSize-1) / commitlog.PageSize * commitlog.PageSize)
 	return e, nil
 }
 

@@ -35,7 +35,7 @@ type entry struct {
 	first  uint64 // number of the first record
 	next   uint64 // number behind the last record
 	ticket uint64 // of the last unit in it
-	recs   []Rec  // into buf
+	recs   []Rec  // in memory of the entry's own
 	ops    []op
 	bytes  int // what it counts for against the ring's bounds
 }
@@ -52,15 +52,40 @@ func bytesOf(units []*Unit, ride []op) int {
 	return n
 }
 
+// desk is where the committer writes entries. Small ones are what a quiet link makes thousands of a second, and a page or
+// two of garbage for each would have the collector come several times as often.
+type desk struct{ plain, sealed []byte }
+
+// deskBytes is the largest entry that is written there; a larger one keeps the buffer it was written in.
+const deskBytes = 64 << 10
+
+// room gives an empty buffer for n bytes in whole pages, and whether it is the desk's and will be used again.
+func (d *desk) room(buf *[]byte, n int) (b []byte, again bool) {
+	n = (n + commitlog.PageSize - 1) / commitlog.PageSize * commitlog.PageSize
+	if n > deskBytes {
+		return make([]byte, commitlog.FrameHeader, n), false
+	}
+	if cap(*buf) < n {
+		*buf = make([]byte, n)
+	}
+	return (*buf)[:commitlog.FrameHeader:n], true
+}
+
 // encode puts units and the writes that ride along into one entry that begins with record number first. It
-// sets each unit's numbers. The payload stands at commitlog.FrameHeader of the buffer it returns.
-func encode(e *entry, units []*Unit, ride []op) []byte {
-	bound := commitlog.FrameHeader + bytesOf(units, ride)
-	b := make([]byte, commitlog.FrameHeader, (bound+commitlog.PageSize-1)/commitlog.PageSize*commitlog.PageSize)
-	nrecs, nops := 0, len(ride)
+// sets each unit's numbers. The payload stands at commitlog.FrameHeader of the buffer it returns, which d uses again.
+func encode(d *desk, e *entry, units []*Unit, ride []op) []byte {
+	b, again := d.room(&d.plain, commitlog.FrameHeader+bytesOf(units, ride))
+	nrecs, nops, data := 0, len(ride), 0
 	for _, u := range units {
 		nrecs += len(u.recs)
 		nops += len(u.ops)
+		for i := range u.recs {
+			data += len(u.recs[i].Data)
+		}
+	}
+	var own []byte // of records, when b will be used again
+	if again {
+		own = make([]byte, 0, data)
 	}
 	b = append(b, entryVersion)
 	b = binary.AppendUvarint(b, e.first)
@@ -80,9 +105,13 @@ func encode(e *entry, units []*Unit, ride []op) []byte {
 			next += uint64(r.Count)
 			b = binary.AppendUvarint(b, uint64(r.Count))
 			b = binary.AppendUvarint(b, uint64(len(r.Data)))
-			at := len(b)
 			b = append(b, r.Data...)
-			e.recs = append(e.recs, Rec{r.Count, b[at:len(b):len(b)]})
+			if !again {
+				own = b
+			} else {
+				own = append(own, r.Data...)
+			}
+			e.recs = append(e.recs, Rec{r.Count, own[len(own)-len(r.Data) : len(own) : len(own)]})
 		}
 		e.ops = append(e.ops, u.ops...)
 		e.ticket = u.ticket
@@ -92,7 +121,9 @@ func encode(e *entry, units []*Unit, ride []op) []byte {
 	for i := range e.ops {
 		b = appendOp(b, &e.ops[i])
 	}
-	e.bytes = cap(b)
+	if e.bytes = len(b); !again {
+		e.bytes = cap(b)
+	}
 	return b
 }
 

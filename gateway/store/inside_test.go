@@ -143,13 +143,44 @@ func TestASealedEntryOpensOnlyAtItsPlace(t *testing.T) {
 	}
 }
 
+// What an entry holds for the ring must not change when the buffer it was written in is used for the next.
+func TestEntriesShareADeskAndNothingElse(t *testing.T) {
+	var d desk
+	unit := func(fill byte, n int) *Unit {
+		u := &Unit{}
+		u.Append(Rec{1, bytes.Repeat([]byte{fill}, n)})
+		u.Append(Rec{2, bytes.Repeat([]byte{fill + 1}, n/2)})
+		u.Put("key", []byte{fill})
+		return u
+	}
+	for _, n := range []int{1, 3000, 5000, deskBytes} { // small, larger than what is there, and too large for the desk
+		first, second := &entry{index: 1, first: 1}, &entry{index: 2, first: 4}
+		frame := encode(&d, first, []*Unit{unit('a', n)}, nil)
+		if e, err := decode(1, bytes.Clone(frame[16:])); err != nil || len(e.recs) != 2 || !bytes.Equal(e.recs[1].Data, first.recs[1].Data) {
+			t.Fatalf("%d bytes: %v, %v", n, e, err)
+		}
+		encode(&d, second, []*Unit{unit('x', n)}, nil)
+		for i, r := range first.recs {
+			if want := bytes.Repeat([]byte{'a' + byte(i)}, len(r.Data)); !bytes.Equal(r.Data, want) || len(r.Data) != []int{n, n / 2}[i] {
+				t.Errorf("%d bytes: record block %d of the first entry has changed", n, i)
+			}
+		}
+		if first.bytes < n {
+			t.Errorf("an entry of %d bytes counts for %d", n, first.bytes)
+		}
+	}
+	if cap(d.plain) > deskBytes {
+		t.Errorf("the desk has grown to %d bytes", cap(d.plain))
+	}
+}
+
 func FuzzDecodeEntry(f *testing.F) {
 	u := &Unit{}
 	u.Append(Rec{3, []byte("block")})
 	u.Put("key", []byte("value"))
 	u.Del("gone")
 	e := &entry{index: 1, first: 9}
-	f.Add(encode(e, []*Unit{u}, []op{{key: "ride", val: []byte("1")}})[16:])
+	f.Add(encode(new(desk), e, []*Unit{u}, []op{{key: "ride", val: []byte("1")}})[16:])
 	f.Add([]byte{1, 1, 0, 0})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		e, err := decode(1, b)
@@ -164,7 +195,7 @@ func FuzzDecodeEntry(f *testing.F) {
 			u.size += len(e.ops[i].key) + len(e.ops[i].val) + maxOpOverhead
 		}
 		e2 := &entry{index: 1, first: e.first}
-		again, err := decode(1, encode(e2, []*Unit{u}, nil)[16:])
+		again, err := decode(1, encode(new(desk), e2, []*Unit{u}, nil)[16:])
 		if err != nil || again.first != e.first || again.next != e.next || len(again.recs) != len(e.recs) || len(again.ops) != len(e.ops) {
 			t.Fatalf("entry [%d,%d) becomes [%d,%d): %v", e.first, e.next, again.first, again.next, err)
 		}
