@@ -159,9 +159,13 @@ func shadowPaced(b *Bench) Figures {
 		}()
 	}
 	const rate = 1000
+	defer steadyHand()()
+	var late []time.Duration
 	start := time.Now()
 	for i := range int((2*settle + max(b.Time, 5*time.Second)).Seconds() * rate) {
-		time.Sleep(time.Until(start.Add(time.Duration(i) * time.Second / rate)))
+		due := start.Add(time.Duration(i) * time.Second / rate)
+		time.Sleep(time.Until(due))
+		late = append(late, time.Since(due))
 		if err := all[i%len(all)].update(time.Now().UnixNano()); err != nil {
 			b.Fatalf("%v", err)
 		}
@@ -174,7 +178,7 @@ func shadowPaced(b *Bench) Figures {
 	if len(took) == 0 {
 		b.Fatalf("nothing was accepted")
 	}
-	f := Figures{"p50": us(took, .5), "p99": us(took, .99), "max": us(took, 1), "raw_sync": us(raw, .5), "count": float64(len(took))}
+	f := Figures{"p50": us(took, .5), "p99": us(took, .99), "max": us(took, 1), "raw_sync": us(raw, .5), "raw_sync_p99": us(raw, .99), "late_p99": us(late, .99), "count": float64(len(took))}
 	f["value"] = f["p99"] - f["raw_sync"]
 	return f
 }
