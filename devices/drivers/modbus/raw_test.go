@@ -127,10 +127,15 @@ func TestARetryDoesNotShiftTheAnswers(t *testing.T) {
 	p := &profile.Profile{Protocol: profile.Modbus, Gap: new(int), Points: []profile.Point{{Name: "a", Register: reg(profile.Holding, 10)},
 		{Name: "b", Register: reg(profile.Holding, 20)}, {Name: "c", Register: reg(profile.Holding, 30)}}}
 	d := device(t, link, 1, p)
-	for range 3 {
+	// On a busy machine an answer may come too late for the retry as well; it must not be taken for another even so.
+	const all = "a=10 good; b=20 good; c=30 good"
+	for end, whole := time.Now().Add(20*time.Second), 0; whole < 3; {
 		got, err := d.Sample(t.Context(), nil)
-		if err != nil || values(got) != "a=10 good; b=20 good; c=30 good" {
-			t.Errorf("got %s, %v", values(got), err)
+		switch {
+		case err == nil && values(got) == all:
+			whole++
+		case err == nil || !strings.HasPrefix(all, values(got)) || time.Now().After(end):
+			t.Fatalf("after %d whole samples: %s, %v", whole, values(got), err)
 		}
 	}
 }
