@@ -82,7 +82,7 @@ func giveBack(stop <-chan struct{}) {
 	tick := time.NewTicker(quietAfter)
 	defer tick.Stop()
 	m := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}, {Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/heap/free:bytes"}, {Name: "/gc/heap/live:bytes"}}
-	var before uint64
+	var before, collected uint64 // bytes allocated in all at the last look, and when this last collected
 	for {
 		select {
 		case <-stop:
@@ -91,9 +91,11 @@ func giveBack(stop <-chan struct{}) {
 		}
 		metrics.Read(m)
 		allocated, objects, free, live := m[0].Value.Uint64(), m[1].Value.Uint64(), m[2].Value.Uint64(), m[3].Value.Uint64()
-		if allocated-before <= quietRate && objects+free > live+live/8+worthwhile {
+		// A collection in the middle of a burst has taken all of it for live: what counts as well is what was allocated.
+		if worth := live/8 + worthwhile; allocated-before <= quietRate && (objects+free > live+worth || allocated-collected > worth) {
 			runtime.GC() // what pools hold goes with the second collection
 			debug.FreeOSMemory()
+			collected = allocated
 		}
 		before = allocated
 	}
