@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"math"
 	"testing"
 	"time"
 
@@ -286,7 +287,7 @@ func TestConnackTellsWhatHolds(t *testing.T) {
 		h.cfg.QoS2, h.cfg.SubscriptionIDs = false, false
 		h.cfg.Limits.KeepAliveMax = time.Minute
 	})
-	p := h.greet(connect5(2, 600, props(0x11, u32(1<<31)), ""))
+	p := h.greet(connect5(2, 600, props(0x11, u32(math.MaxInt32)), ""))
 	pk := p.next(rawmqtt.Connack)
 	for what, want := range map[string][]byte{"server keep-alive": {0x13, 0, 60}, "session expiry": append([]byte{0x11}, u32(7*24*3600)...),
 		"receive maximum": {0x21, 4, 0}, "maximum QoS": {0x24, 1}, "topic aliases": {0x22, 0, 8}, "subscription ids": {0x29, 0}, "assigned client id": {0x12, 0}} {

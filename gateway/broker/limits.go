@@ -2,6 +2,7 @@ package broker
 
 import (
 	"fmt"
+	"math"
 	"time"
 )
 
@@ -98,6 +99,9 @@ func (c Config) filled() Config {
 	return c
 }
 
+// anyNumber is more than a machine has of anything.
+const anyNumber = min(1<<40, math.MaxInt)
+
 // Validate says what is impossible in c, one error per field, in words of the
 // configuration file.
 func (c *Config) Validate() []error {
@@ -110,13 +114,13 @@ func (c *Config) Validate() []error {
 		{"limits.client_id", l.ClientID, 65535}, {"limits.topic_bytes", l.TopicBytes, 65535}, {"limits.topic_slashes", l.TopicSlashes, 65535},
 		{"limits.payload", l.Payload, 256 << 20}, {"limits.filters", l.Filters, 1 << 20}, {"limits.subscriptions", l.Subscriptions, 1 << 20},
 		{"limits.inbound", l.Inbound, 65535}, {"limits.outbound", l.Outbound, maxWindow}, {"limits.topic_aliases", l.TopicAliases, 65535},
-		{"limits.retained", l.Retained, 1 << 30}, {"limits.publish_rate", l.PublishRate, 1 << 30}, {"limits.byte_rate", l.ByteRate, 1 << 40},
+		{"limits.retained", l.Retained, 1 << 30}, {"limits.publish_rate", l.PublishRate, 1 << 30}, {"limits.byte_rate", l.ByteRate, anyNumber},
 		{"limits.total_publish_rate", l.TotalPublishRate, 1 << 30},
-		{"limits.connect_rate", l.ConnectRate, 1 << 30}, {"limits.client_connect_rate", l.ClientConnectRate, 1 << 30}, {"broker.input_buffer", c.InputBuffer, 1 << 40},
+		{"limits.connect_rate", l.ConnectRate, 1 << 30}, {"limits.client_connect_rate", l.ClientConnectRate, 1 << 30}, {"broker.input_buffer", c.InputBuffer, anyNumber},
 		{"broker.connections", c.Connections, 1 << 20}, {"broker.unconnected", c.Unconnected, 1 << 20},
-		{"broker.client_buffer", c.ClientBuffer, 1 << 30}, {"broker.total_buffer", c.TotalBuffer, 1 << 40},
+		{"broker.client_buffer", c.ClientBuffer, 1 << 30}, {"broker.total_buffer", c.TotalBuffer, anyNumber},
 		{"broker.session_memory", c.SessionMemory, 1 << 30}, {"broker.uncommitted", c.Uncommitted, 1 << 30},
-		{"broker.session_messages", c.SessionMessages, 1 << 40}, {"broker.session_bytes", c.SessionBytes, 1 << 40},
+		{"broker.session_messages", c.SessionMessages, anyNumber}, {"broker.session_bytes", c.SessionBytes, anyNumber},
 	} {
 		if f.val < 0 || f.val > f.max {
 			errs = append(errs, fmt.Errorf("%s: %d is not between 0 and %d", f.name, f.val, f.max))

@@ -278,5 +278,5 @@ func encode(pk *packets.Packet, v5 bool) []byte {
 // wordsWithin gives the Mods.MaxSize with which a reason string is left out that would make a packet larger than most:
 // mochi compares no more than the properties with it, and before them are head bytes.
 func wordsWithin(most, head int) uint32 {
-	return uint32(min(max(1, most-head+1), math.MaxUint32))
+	return uint32(min(max(1, most-head+1), math.MaxInt32))
 }

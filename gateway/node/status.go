@@ -22,7 +22,7 @@ func (n *Node) status() localclient.Status {
 	}
 	var fs syscall.Statfs_t
 	if syscall.Statfs(n.cfg.Data, &fs) == nil {
-		s.Store.Free = int64(fs.Bavail) * fs.Bsize
+		s.Store.Free = int64(fs.Bavail) * int64(fs.Bsize)
 	}
 	return s
 }

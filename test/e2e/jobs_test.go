@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"tidegate/test/faultnet"
 	"tidegate/test/harness"
 )
 
@@ -192,7 +193,9 @@ func TestASignedJobComesOnAStick(t *testing.T) {
 	office.Stop()
 
 	cloud := harness.StartMosquitto(t, "")
-	cloud.Stop() // the link is down
+	ear := harness.StartMosquittoSub(t, cloud.Addr, "site7/#")
+	link := faultnet.New(t, cloud.Addr)
+	link.Refuse(true) // it is down
 	s := newSite(t, harness.Options{NoDev: true, Config: fmt.Sprintf(`
 jobs:
   signers: ['file:%s']
@@ -201,7 +204,7 @@ upstreams:
     url: mqtt://%s
     backoff_max: 1s
     up: [{filter: '$aws/events/#', topic: 'site7/events/{rest}'}]
-`, at("office.pub"), cloud.Addr)})
+`, at("office.pub"), link.Addr())})
 	no := func(file, says string) {
 		t.Helper()
 		if out, errw, code := s.CLI("job", "import", at(file)); code != 1 || !strings.Contains(errw, says) || strings.Count(errw, "\n") != 1 {
@@ -244,8 +247,7 @@ upstreams:
 	s.pending("pump-1")
 	s.report("pump-1", "fw-8", "FAILED")
 
-	cloud.Start()
-	ear := harness.StartMosquittoSub(t, cloud.Addr, "site7/#")
+	link.Refuse(false)
 	want := map[string]bool{"job/fw-7/completed": true, "jobExecution/fw-7/succeeded": true, "job/fw-8/completed": true, "jobExecution/fw-8/failed": true}
 	for len(want) > 0 {
 		h := ear.Next()
