@@ -124,7 +124,7 @@ func (s *Store) apply() (more bool, err error) {
 	}
 	last := entries[len(entries)-1]
 
-	w := &writer{db: s.db, paced: s}
+	w := &writer{db: s.db}
 	defer w.discard()
 	floor := uint64(0)
 	var kept []op
@@ -382,50 +382,10 @@ func (s *Store) watermark() error {
 	return nil
 }
 
-// Badger does a transaction's work in one go, and on a machine with one processor nobody else has a turn until that
-// is over. So an apply goes in portions with rests between them, as long as it keeps up.
-const (
-	portion = 96                     // writes of a transaction, about half a millisecond
-	byBytes = 8 << 10                // so many bytes take as long as another write
-	workFor = 200 * time.Microsecond // without a rest
-	restOf  = 200 * time.Microsecond
-)
-
-// leisure says whether the applier may take its time.
-func (s *Store) leisure() bool {
-	return s.started.Load() && !s.ending.Load() && s.pending.Load() < int64(2*s.cfg.ApplyBytes) && s.wal.Left() > s.wal.Size()/4
-}
-
 // writer writes to Badger in as many transactions as it takes.
 type writer struct {
-	db    *badger.DB
-	txn   *badger.Txn
-	paced *Store    // nil: without portions and rests
-	since time.Time // the last rest
-	cost  int       // of txn, in writes
-	ops   int       // since the last look at the clock
-}
-
-// pace is called for every write: it ends a transaction that has become large, and rests when it has worked for long.
-func (w *writer) pace(n int) error {
-	if w.paced == nil || !w.paced.leisure() {
-		return nil
-	}
-	if w.cost += 1 + n/byBytes; w.cost > portion {
-		w.cost = 0
-		if err := w.commit(); err != nil {
-			return err
-		}
-		w.since = time.Time{}
-	}
-	if w.ops++; w.ops >= 16 || w.since.IsZero() {
-		w.ops = 0
-		if time.Since(w.since) > workFor {
-			w.paced.breath.sleep(restOf)
-			w.since = time.Now()
-		}
-	}
-	return nil
+	db  *badger.DB
+	txn *badger.Txn
 }
 
 func (w *writer) begin() {
@@ -435,9 +395,6 @@ func (w *writer) begin() {
 }
 
 func (w *writer) commit() error {
-	if w.txn == nil {
-		return nil
-	}
 	err := w.txn.Commit()
 	w.txn = nil
 	return err
@@ -463,17 +420,11 @@ func (w *writer) do(f func() error) error {
 }
 
 func (w *writer) set(key, val []byte) error {
-	if err := w.pace(len(key) + len(val)); err != nil {
-		return err
-	}
 	return w.do(func() error { return w.txn.Set(key, val) })
 }
 
 func (w *writer) op(o *op) error {
 	if o.del {
-		if err := w.pace(len(o.key)); err != nil {
-			return err
-		}
 		return w.do(func() error { return w.txn.Delete(stateKey(o.key)) })
 	}
 	return w.set(stateKey(o.key), o.val)

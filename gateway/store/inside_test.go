@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"hash/crc32"
 	"slices"
 	"testing"
@@ -245,40 +244,4 @@ func FuzzNotesIn(f *testing.F) {
 			t.Errorf("%d bytes of notes out of %d", size, len(b))
 		}
 	})
-}
-
-// An apply goes in small transactions while there is time, and as one piece when the store is closing.
-func TestAnApplyGoesInPortions(t *testing.T) {
-	s := mustOpen(t, DefaultConfig(t.TempDir()))
-	defer s.Close()
-	s.Start()
-	const keys = 10 * portion
-	write := func(val string) (transactions uint64) {
-		t.Helper()
-		if err := s.Do(func(u *Unit) error {
-			for i := range keys {
-				u.Put(fmt.Sprintf("key/%04d", i), []byte(val))
-			}
-			return nil
-		}, nil); err != nil {
-			t.Fatal(err)
-		}
-		before := s.db.MaxVersion()
-		if err := s.Flush(); err != nil {
-			t.Fatal(err)
-		}
-		for i := range keys {
-			if b, err := s.Get(fmt.Sprintf("key/%04d", i)); err != nil || string(b) != val {
-				t.Fatalf("key %d is %q, %v", i, b, err)
-			}
-		}
-		return s.db.MaxVersion() - before
-	}
-	if n := write("one"); n < keys/portion {
-		t.Errorf("%d keys took %d transactions", keys, n)
-	}
-	s.ending.Store(true)
-	if n := write("two"); n != 1 {
-		t.Errorf("in a hurry, %d keys took %d transactions", keys, n)
-	}
 }

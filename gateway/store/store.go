@@ -62,7 +62,6 @@ type Store struct {
 
 	queue   queue
 	pause   *pause // the committer's
-	breath  *pause // the applier's
 	overlay overlay
 	refusal refusals
 
@@ -91,7 +90,6 @@ type Store struct {
 	fatal     chan struct{} // closed with the first failure
 	failOnce  sync.Once
 	started   atomic.Bool
-	ending    atomic.Bool // Close has begun
 	full      atomic.Bool // the log has no room and new units are refused for it
 	closeOnce sync.Once
 	closeErr  error
@@ -144,7 +142,7 @@ func Open(cfg Config, clk clock.Clock) (*Store, error) {
 	s := &Store{cfg: cfg, clk: clk, log: cfg.Log, kick: make(chan struct{}, 1), fatal: make(chan struct{}), stop: make(chan struct{})}
 	s.space = sync.NewCond(&s.mu)
 	s.queue.init()
-	s.pause, s.breath = newPause(), newPause()
+	s.pause = newPause()
 	s.overlay.m = map[string]overlaid{}
 	s.units.New = func() any { return new(Unit) }
 	if err := s.open(); err != nil {
@@ -446,7 +444,6 @@ func (s *Store) Close() error {
 var ErrCloseHung = errors.New("store: the database does not close; leaving it as it is")
 
 func (s *Store) close() error {
-	s.ending.Store(true)
 	if s.started.Load() && s.keeper != nil && s.keeper.Restless() && s.failed() == nil {
 		s.ride()
 	}
@@ -468,7 +465,6 @@ func (s *Store) close() error {
 func (s *Store) closeFiles() error {
 	var err error
 	s.pause.close()
-	s.breath.close()
 	if s.db != nil {
 		err = s.db.Close()
 	}
